@@ -1,0 +1,389 @@
+"""The verbs as plain functions: fit, evaluate, load, predict. The command line calls these and nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sightline.bundle import Bundle, Classifier, Source
+from sightline.data import ImageDataset, open_dataset, read_image
+from sightline.errors import SightlineError, UnreadableImage
+from sightline.run import RECIPE, SCORES, Run, environment
+
+if TYPE_CHECKING:
+    from sightline.evaluation import Scores
+    from sightline.training.find_lr import RateCurve
+    from sightline.training.loop import TrainState
+    from sightline.training.prepare import Job
+    from sightline.training.progress import Quiet
+    from sightline.training.recipe import Recipe
+    from sightline.visualization.summary import LayerRow
+
+
+def fit(
+    source: str | Path | ImageDataset,
+    *,
+    out: str | Path | None = None,
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Run:
+    """Train a classifier on `source` (anything that `open_dataset` takes), measure it and write a report.
+
+    `recipe` is a Recipe, nested plain data, or a TOML file; `settings` are its fields on top of it, by name
+    (`epochs=5`) or dotted (`**{"optimizer.lr": 0.1}`); `model`, `weights` and `lr` are short for `model.name`,
+    `model.weights` and `optimizer.lr`. `out` is a new folder, by default runs/NAME-TIMESTAMP.
+
+    Returns the finished Run. Raises SightlineError for what a user can mend; on KeyboardInterrupt the best model
+    so far is in the run's folder.
+    """
+    from sightline.training.prepare import prepare
+    from sightline.training.progress import watcher
+
+    begun = time.perf_counter()
+    wanted = compose(recipe, settings)
+    dataset = source if isinstance(source, ImageDataset) else open_dataset(source)
+    run = Run.create(out, dataset.name)
+    with watcher(quiet) as watch:
+        try:
+            job = prepare(dataset, wanted, watch)
+            for reason in job.reasons:
+                watch.message(reason)
+            report_set_aside(job, watch)
+            fix_steps(job, begun, watch)
+            run.write_json(RECIPE, job.recipe.to_dict())
+            run.write_splits(job.dataset)
+        except SightlineError:
+            discard(run)
+            raise
+        state = job.trainer.run(Keeper(watch, run), on_best=lambda state: keep(run, job, state))
+        seconds = time.perf_counter() - begun
+        conclude(run, job, state, watch, str(source), seconds)
+    return run
+
+
+def find_lr(
+    source: str | Path | ImageDataset,
+    *,
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> RateCurve:
+    """The learning-rate range test on the run that `fit` with the same arguments would make."""
+    from sightline.training.find_lr import find_lr as range_test
+    from sightline.training.prepare import prepare
+    from sightline.training.progress import watcher
+
+    dataset = source if isinstance(source, ImageDataset) else open_dataset(source)
+    with watcher(quiet) as watch:
+        job = prepare(dataset, compose(recipe, settings), watch)
+        return range_test(job.trainer, watch)
+
+
+def load(path: str | Path, device: str = "cpu") -> Classifier:
+    """The classifier of a run (or of any folder with model.safetensors and model.json)."""
+    return Classifier(Bundle.load(path), device)
+
+
+def evaluate(
+    run: str | Path | Run, source: str | Path | ImageDataset, *, split: str = "test", quiet: bool = False
+) -> Scores:
+    """Scores of `run` on a split of `source`.
+
+    The split is the data set's own; else what the run wrote down for these pictures; else, for pictures that the
+    run never saw, all of them (the scores' `split` then says `all`). Classes are matched by name.
+    """
+    from sightline.evaluation import score
+    from sightline.training.progress import watcher
+
+    run = run if isinstance(run, Run) else Run.open(run)
+    dataset = source if isinstance(source, ImageDataset) else open_dataset(source)
+    part, name = part_of(run, dataset, split)
+    classifier = run.classifier
+    targets = match_classes(part, classifier.classes)
+    with watcher(quiet) as watch:
+        indices, probabilities, failures = classifier.probabilities_of(
+            part, lambda done: watch.reading(done, len(part), "pictures")
+        )
+        for failure in failures:
+            watch.message(str(failure))
+    if not len(indices):
+        raise SightlineError(f"None of the {len(part):,} pictures of {dataset.name} could be read.")
+    return score(probabilities, targets[indices], classifier.classes, split=name)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One picture's answer: `top` are (class name, probability), most probable first. `error` where it is unreadable."""
+
+    picture: str
+    top: tuple[tuple[str, float], ...]
+    error: str | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The most probable class; None for an unreadable picture."""
+        return self.top[0][0] if self.top else None
+
+    @property
+    def probability(self) -> float | None:
+        """Of the label."""
+        return self.top[0][1] if self.top else None
+
+
+def predict(
+    run: str | Path | Run | Classifier, pictures: Iterable[Source], *, top_k: int = 1, chunk: int = 64
+) -> Iterable[Prediction]:
+    """Answers for `pictures`, in order, a chunk at a time; unreadable ones are reported, not raised."""
+    import torch
+
+    classifier = run if isinstance(run, Classifier) else load(run.path if isinstance(run, Run) else run)
+
+    def prepared(picture: Source) -> torch.Tensor | str:
+        try:
+            return classifier.preprocess(read_image(picture, mode=classifier.preprocess.mode))
+        except UnreadableImage as error:
+            return error.reason
+
+    with ThreadPoolExecutor() as pool:
+        for part in chunks(pictures, chunk):
+            answers = list(pool.map(prepared, part))
+            images = [answer for answer in answers if not isinstance(answer, str)]
+            rows = iter(classifier.probabilities(torch.stack(images)) if images else ())
+            for picture, answer in zip(part, answers, strict=True):
+                name = str(picture) if isinstance(picture, (str, Path)) else "picture"
+                if isinstance(answer, str):
+                    yield Prediction(name, (), answer)
+                    continue
+                row = next(rows)
+                best = np.argsort(-row, kind="stable")[:top_k]
+                yield Prediction(name, tuple((classifier.classes[i], float(row[i])) for i in best))
+
+
+def summary(
+    model: str, input_size: tuple[int, int, int] | None = None, num_classes: int | None = None, **arguments: Any
+) -> tuple[list[LayerRow], tuple[int, int, int]]:
+    """The layer table of a network for pictures of `input_size` (channels, height, width), by default its own.
+
+    `arguments` go to the network. Nothing is computed: the network is built on the meta device.
+    """
+    import torch
+
+    from sightline.models import create_model, model_info
+    from sightline.visualization.summary import layer_table
+
+    size = input_size or model_info(model).input
+    with torch.device("meta"):
+        network = create_model(
+            model, num_classes=num_classes, in_chans=size[0], img_size=(size[1], size[2]), **arguments
+        )
+    return layer_table(network, size), size
+
+
+# The parts of `fit`.
+
+SHORT = {"model": "model.name", "weights": "model.weights", "lr": "optimizer.lr"}
+
+
+def compose(recipe: Recipe | Mapping[str, Any] | str | Path | None, settings: Mapping[str, Any]) -> Recipe:
+    """One recipe out of a base and settings on top; None among the settings leaves the base's value."""
+    from sightline.training.recipe import Recipe, load_recipe_file, merge, nested, read_recipe
+
+    if isinstance(recipe, (str, Path)):
+        base: Mapping[str, Any] = load_recipe_file(recipe)
+    elif isinstance(recipe, Recipe):
+        base = recipe.to_dict()
+    else:
+        base = recipe or {}
+    given = {SHORT.get(key, key): value for key, value in settings.items() if value is not None}
+    return read_recipe(merge(base, nested(given)))
+
+
+class Keeper:
+    """Passes everything on to the watcher, and each epoch into the run's history."""
+
+    def __init__(self, watch: Quiet, run: Run) -> None:
+        self.run = run
+        self.message, self.step, self.watch = watch.message, watch.step, watch
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self.run.add_epoch(row)
+        self.watch.epoch(row)
+
+
+def report_set_aside(job: Job, watch: Quiet) -> None:
+    for failure in job.set_aside[:5]:
+        watch.message(f"Set aside: {failure.ref}: {failure.reason}.")
+    if len(job.set_aside) > 5:
+        watch.message(f"... and {len(job.set_aside) - 5} more; all of them are in run.json and the report.")
+
+
+def fix_steps(job: Job, begun: float, watch: Quiet) -> None:
+    """Turn `minutes` into a number of steps, once, and write it down in the recipe."""
+    recipe, trainer = job.recipe, job.trainer
+    if not recipe.minutes or recipe.steps:
+        return
+    left = recipe.minutes * 60 - (time.perf_counter() - begun)
+    fitting, step = trainer.calibrate(left)
+    planned = trainer.total_steps()
+    steps = min(fitting, planned)
+    job.recipe = trainer.recipe = recipe.model_copy(update={"steps": steps})
+    job.reasons.append(
+        f"{steps:,} steps ({steps / trainer.steps_per_epoch:.1f} epochs): a step takes {step * 1000:.0f} ms, "
+        + (
+            f"so that is what fits into {recipe.minutes:g} minutes."
+            if fitting < planned
+            else f"so the {recipe.epochs} epochs planned fit into {recipe.minutes:g} minutes."
+        )
+    )
+    watch.message(job.reasons[-1])
+
+
+def keep(run: Run, job: Job, state: TrainState) -> None:
+    """Write the best model so far into the run."""
+    assert state.best is not None
+    make_bundle(job, state.best.weights).save(run.path)
+
+
+def make_bundle(job: Job, weights: dict[str, Any]) -> Bundle:
+    from sightline.training.build import model_arguments_of
+
+    assert job.recipe.model.name is not None
+    return Bundle(
+        architecture=job.recipe.model.name,
+        arguments=model_arguments_of(job.recipe),
+        classes=tuple(job.dataset.classes),
+        preprocess=job.trainer.preprocess,
+        weights=weights,
+    )
+
+
+def conclude(run: Run, job: Job, state: TrainState, watch: Quiet, source: str, seconds: float) -> None:
+    """Score the best model on the test split and write scores, facts and report."""
+    from sightline.evaluation import score
+    from sightline.report import ReportData, write_report
+
+    test = job.dataset.split("test")
+    classifier = run.classifier
+    indices, probabilities, failures = classifier.probabilities_of(
+        test, lambda done: watch.reading(done, len(test), "test pictures")
+    )
+    set_aside = [{"ref": f.ref, "reason": f.reason} for f in [*job.set_aside, *state.failures.values()]]
+    set_aside += [{"ref": str(f.path), "reason": f.reason} for f in failures]
+    if not len(indices):
+        raise SightlineError(
+            f"None of the {len(test):,} test pictures of {job.dataset.name} could be read; the model is in {run.path}."
+        )
+    tested = test.subset(indices)
+    scores = score(probabilities, tested.targets, classifier.classes, split="test")
+    run.write_json(SCORES, scores.to_dict())
+    facts = {
+        "source": source,
+        "seconds": round(seconds, 1),
+        "best_epoch": state.best.epoch if state.best else None,
+        "reasons": job.reasons,
+        "set_aside": set_aside,
+        "environment": environment(),
+    }
+    counts = {name: job.dataset.split(name).class_counts().tolist() for name in ("train", "val", "test")}
+    write_report(
+        run.report,
+        ReportData(
+            title=run.path.name,
+            created=run.read_json("run.json")["created"],
+            dataset={
+                "name": job.dataset.name,
+                "source": source,
+                "classes": list(job.dataset.classes),
+                "counts": counts,
+                "set_aside": set_aside,
+            },
+            recipe=job.recipe.to_dict(),
+            reasons=job.reasons,
+            history=state.history,
+            scores=scores,
+            probabilities=probabilities,
+            targets=tested.targets,
+            refs=[tested.ref(i) for i in range(len(tested))],
+            picture=tested.read,
+            model=classifier.network,
+            preprocess=classifier.preprocess,
+            environment=environment() | {"device": job.recipe.device, "seconds": round(seconds, 1)},
+        ),
+    )
+    run.finish(**facts)
+
+
+def discard(run: Run) -> None:
+    """Remove a run that never began."""
+    for file in run.path.iterdir():
+        file.unlink()
+    run.path.rmdir()
+
+
+# The parts of `evaluate` and `predict`.
+
+
+def find_pictures(places: Iterable[str | Path]) -> Iterable[str | Path]:
+    """Files as they are, folders as the pictures below them, sorted. Raises SightlineError for a folder without any."""
+    from sightline.data.folder import pictures_below
+
+    for place in places:
+        if not Path(place).is_dir():
+            yield place
+            continue
+        found = pictures_below(Path(place))
+        if not found:
+            raise SightlineError(f"There are no pictures in the folder {place}.")
+        yield from found
+
+
+def part_of(run: Run, dataset: ImageDataset, split: str) -> tuple[ImageDataset, str]:
+    """The pictures to evaluate on, and what to call them."""
+    from sightline.data.split import read_splits
+
+    if split not in ("train", "val", "test"):
+        raise SightlineError(f"--split takes train, val or test, not {split!r}.")
+    if dataset.has_split(split):
+        return dataset.split(split), split
+    known = read_splits(run.splits) if run.splits.exists() else {}
+    chosen = [i for i in range(len(dataset)) if known.get(dataset.ref(i)) == split]
+    if chosen:
+        return dataset.subset(np.array(chosen)), split
+    if any(dataset.ref(i) in known for i in range(len(dataset))) or split != "test":
+        raise SightlineError(
+            f"Neither {dataset.name} nor the run {run} has a {split} split of these pictures."
+        )
+    return dataset, "all"
+
+
+def match_classes(dataset: ImageDataset, classes: Sequence[str]) -> np.ndarray:
+    """The data set's targets in the numbering of `classes`. Raises SightlineError for a class that is not there."""
+    position = {name: i for i, name in enumerate(classes)}
+    counts = dataset.class_counts()
+    unknown = [name for i, name in enumerate(dataset.classes) if name not in position and counts[i]]
+    if unknown:
+        raise SightlineError(
+            f"The data set has classes that the model does not know: {', '.join(unknown[:5])}; "
+            f"the model knows {', '.join(classes[:8])}{' ...' if len(classes) > 8 else ''}."
+        )
+    table = np.array([position.get(name, -1) for name in dataset.classes])
+    return np.asarray(table[dataset.targets])
+
+
+def chunks(items: Iterable[Source], size: int) -> Iterable[list[Source]]:
+    """`items` in lists of up to `size`."""
+    part: list[Source] = []
+    for item in items:
+        part.append(item)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part

@@ -1,0 +1,61 @@
+"""Writing so that nothing is lost: beside, then renamed; and one sentence when the disk says no."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sightline.errors import SightlineError
+
+
+def write_beside(path: Path, content: bytes | str) -> None:
+    """Write `content` to `path`: either the whole new file is there or the old one is. Raises SightlineError."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    with disk_errors(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        beside = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.chmod(0o666 & ~current_umask())  # mkstemp's files are private
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line to `path`. Raises SightlineError."""
+    with disk_errors(path), path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what a disk refuses within into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SightlineError(
+                f"The disk is full: {path} could not be written; free some space, or give another --out."
+            ) from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise SightlineError(
+                f"{path.parent} may not be written to; give a folder of your own with --out."
+            ) from None
+        reason = (error.strerror or str(error)).lower()
+        raise SightlineError(f"{path} could not be written: {reason}.") from None
+
+
+def current_umask() -> int:
+    """The umask of this process; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,93 @@
+"""The doors to torchvision's and timm's networks, behind `create_model("torchvision/NAME")` and `"timm/NAME"`."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from sightline.errors import UnknownName
+from sightline.models import from_timm, from_torchvision
+from sightline.models.info import ModelInfo
+from sightline.models.registry import COMMON, check_arguments
+
+# What the constructors take besides `create_model`'s own arguments and yet is not the caller's to set.
+OURS = {*COMMON, "image_size", "input_size", "aux_logits", "init_weights", "transform_input"}
+
+
+def names(library: str) -> list[str]:
+    """The classification networks of "torchvision" or "timm"; importing either takes some seconds."""
+    return from_timm.names() if library == "timm" else from_torchvision.names()
+
+
+def known(library: str, name: str) -> None:
+    """UnknownName unless the library has a network of that name (in timm's case with or without a tag)."""
+    bare = name.partition(".")[0] if library == "timm" else name
+    if bare not in names(library):
+        hint = f"`sightline models '{library}/*'` lists them."
+        raise UnknownName(f"network of {library}'s", name, names(library), hint)
+
+
+def create(
+    library: str,
+    name: str,
+    num_classes: int | None,
+    in_chans: int | None,
+    img_size: int | tuple[int, int] | None,
+    kwargs: dict[str, Any],
+) -> nn.Module:
+    """Build a network of a library; see `sightline.models.create_model`."""
+    check_arguments(kwargs, arguments(library, name))
+    if library == "timm":
+        return from_timm.create(name, num_classes, in_chans, img_size, kwargs)
+    classes = 1000 if num_classes is None else num_classes
+    return from_torchvision.create(name, classes, in_chans or 3, img_size, kwargs)
+
+
+def arguments(library: str, name: str) -> dict[str, Any]:
+    """The keyword arguments of the network's class that are plain data, with their defaults."""
+    known(library, name)
+    cls = from_timm.network_class(name) if library == "timm" else from_torchvision.network_class(name)
+    return {
+        p.name: p.default
+        for p in inspect.signature(cls).parameters.values()
+        if isinstance(p.default, bool | int | float | str) and p.name not in OURS
+    }
+
+
+def info(library: str, name: str) -> ModelInfo:
+    """What the library says of a network, and its number of parameters where a run without data gives it."""
+    known(library, name)
+    input_size: tuple[int, int, int]
+    if library == "timm":
+        cfg = from_timm.config(name)
+        weights = from_timm.published(name)
+        input_size, classes = cfg.input_size, cfg.num_classes
+        mean, std = tuple(cfg.mean), tuple(cfg.std)
+    else:
+        weights = from_torchvision.published(name)
+        default = weights[-1]
+        input_size, classes = (3, default.size, default.size), 1000
+        mean, std = default.mean, default.std
+    try:
+        with torch.device("meta"):
+            net = from_timm.build(name) if library == "timm" else from_torchvision.build(name)
+        params = sum(p.numel() for p in net.parameters())
+    except RuntimeError:  # a constructor that computes with its tensors cannot do without data
+        params = None
+    return ModelInfo(
+        name=f"{library}/{name}",
+        family=library,
+        title=f"{library}'s {name}",
+        reference="",
+        year=None,
+        input=input_size,
+        num_classes=classes,
+        params=params,
+        mult_adds=None,
+        mean=mean,
+        std=std,
+        weights=weights,
+    )

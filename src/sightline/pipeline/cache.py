@@ -1,0 +1,129 @@
+"""Prepared pictures held in memory, and the threads that prepare them.
+
+Every picture takes the same canonical stage (full decode, antialiased resize, uint8) whether it is held here or
+read again each epoch, so the cache changes no bit of what is trained on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sightline.errors import UnreadableImage
+
+if TYPE_CHECKING:
+    from sightline.data.dataset import ImageDataset
+
+Stage = Callable[[Image.Image], Image.Image]
+
+# Pictures that take less than this share of the free memory are held.
+MEMORY_SHARE = 0.3
+CHUNK = 256
+
+
+class Failure(NamedTuple):
+    """A picture that could not be read: its index in the data set, its name, and why."""
+
+    index: int
+    ref: str
+    reason: str
+
+
+class Prepared(NamedTuple):
+    """Pictures after a stage: `arrays[i]` is uint8 (H, W) or (H, W, 3) of data-set index `indices[i]`."""
+
+    indices: np.ndarray
+    arrays: list[np.ndarray]
+    failures: list[Failure]
+
+    def stacked(self) -> torch.Tensor:
+        """All pictures, which must be of one size, as uint8 (N, C, H, W)."""
+        return stack(self.arrays)
+
+
+def stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
+    """uint8 arrays (H, W) or (H, W, 3) of one size as one tensor (N, C, H, W)."""
+    batch = np.stack(arrays)
+    batch = batch[:, None] if batch.ndim == 3 else batch.transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(batch))
+
+
+def cores() -> int:
+    """The processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_chunks(
+    dataset: ImageDataset, stage: Stage, mode: str, size: int = CHUNK, threads: int | None = None
+) -> Iterator[Prepared]:
+    """Read `dataset` in order, `size` pictures at a time, each through `stage`; unreadable ones are reported.
+
+    The decoders release the interpreter lock, so plain threads keep all cores busy. One chunk is read ahead.
+    """
+
+    def one(index: int) -> np.ndarray | Failure:
+        try:
+            return np.asarray(stage(dataset.read(index, mode=mode)))
+        except UnreadableImage as error:
+            return Failure(index, dataset.ref(index), error.reason)
+
+    with ThreadPoolExecutor(threads or cores()) as pool:
+        starts = range(0, len(dataset), size)
+        ahead = [pool.submit(one, i) for i in range(min(size, len(dataset)))]
+        for start in starts:
+            current = ahead
+            following = range(start + size, min(start + 2 * size, len(dataset)))
+            ahead = [pool.submit(one, i) for i in following]
+            results = [future.result() for future in current]
+            good = [(start + k, r) for k, r in enumerate(results) if not isinstance(r, Failure)]
+            yield Prepared(
+                np.array([i for i, _ in good], dtype=np.int64),
+                [array for _, array in good],
+                [r for r in results if isinstance(r, Failure)],
+            )
+
+
+def read_all(
+    dataset: ImageDataset, stage: Stage, mode: str, progress: Callable[[int], None] | None = None
+) -> Prepared:
+    """The whole of `dataset` through `stage`; `progress` is told the number of pictures read so far."""
+    indices, arrays, failures = [], [], []
+    for chunk in read_chunks(dataset, stage, mode):
+        indices.append(chunk.indices)
+        arrays += chunk.arrays
+        failures += chunk.failures
+        if progress:
+            progress(len(arrays) + len(failures))
+    return Prepared(np.concatenate(indices or [np.array([], dtype=np.int64)]), arrays, failures)
+
+
+def free_memory() -> int:
+    """Bytes of memory that can be had now, within the limit of a container."""
+    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    available = pages
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123
+            available = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:  # noqa: PTH123
+            limit = file.read().strip()
+        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as file:  # noqa: PTH123
+            used = int(file.read())
+        if limit != "max":
+            available = min(available, max(0, int(limit) - used))
+    except OSError:
+        pass
+    return available
+
+
+def fits(count: int, bytes_each: int) -> bool:
+    """Whether `count` pictures of about `bytes_each` are worth holding in memory."""
+    return count * bytes_each <= MEMORY_SHARE * free_memory()

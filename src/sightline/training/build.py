@@ -1,0 +1,49 @@
+"""From a complete recipe to the network that is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from sightline.training.recipe import Recipe
+
+
+def model_arguments_of(recipe: Recipe) -> dict[str, Any]:
+    """What `create_model` takes besides name, classes and weights; kept in the Bundle."""
+    return {"in_chans": recipe.input.channels, "img_size": recipe.input.size, **recipe.model.arguments}
+
+
+def build_model(recipe: Recipe, classes: int) -> tuple[nn.Module, str | None]:
+    """The network, its pretrained weights loaded, its body frozen for a probe; and what was said of the weights."""
+    from sightline.models import create_model, load_weights
+
+    assert recipe.model.name is not None
+    model = create_model(recipe.model.name, num_classes=classes, **model_arguments_of(recipe))
+    said = None
+    if recipe.model.weights not in (None, "none", "auto"):
+        said = load_weights(model, recipe.model.weights).summary()
+    if recipe.strategy == "probe":
+        freeze_body(model)
+    return model, said
+
+
+def freeze_body(model: nn.Module) -> None:
+    """Leave only the classifier trainable."""
+    model.requires_grad_(False)
+    head: Any = model.get_classifier()  # type: ignore[operator]
+    head.requires_grad_(True)
+
+
+def mult_adds(recipe: Recipe, classes: int) -> int:
+    """Mult-adds of the recipe's network for one picture, counted on the meta device without computing."""
+    import torch
+
+    from sightline.models import create_model
+    from sightline.visualization.summary import layer_table, totals
+
+    size = recipe.input.size
+    assert recipe.model.name is not None
+    with torch.device("meta"):
+        model = create_model(recipe.model.name, num_classes=classes, **model_arguments_of(recipe))
+    return totals(layer_table(model, (recipe.input.channels or 3, size or 224, size or 224))).mult_adds

@@ -1,0 +1,55 @@
+"""PyTorch's optimisers, with this project's groups: no weight decay on norms and biases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from sightline.training.recipe import Recipe
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """The trainable parameters in two groups: matrices and kernels decay; vectors (norms, biases) do not.
+
+    Position embeddings and class tokens do not decay either: what a model lists in `no_weight_decay()`.
+    """
+    listed = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
+    spared_names = set(listed) if isinstance(listed, (set, frozenset, list, tuple)) else set()
+    decayed, spared = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (spared if parameter.ndim <= 1 or name in spared_names else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser over `model`'s trainable parameters, in PyTorch's fused form where there is one."""
+    chosen = recipe.optimizer
+    assert chosen.lr is not None
+    groups = parameter_groups(model, chosen.weight_decay or 0.0)
+    devices = {p.device.type for p in model.parameters()}
+    fused = devices <= {"cpu"} or devices <= {"cuda"}
+    if chosen.name == "adamw":
+        return torch.optim.AdamW(groups, lr=chosen.lr, betas=chosen.betas, fused=fused)
+    return torch.optim.SGD(
+        groups, lr=chosen.lr, momentum=chosen.momentum, nesterov=bool(chosen.nesterov), fused=fused
+    )
+
+
+def averaged(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of `model`, buffers too, that forgets its start: decay min(decay, (1+n)/(10+n))."""
+
+    @torch.no_grad()
+    def average(mean: Sequence[torch.Tensor], new: Sequence[torch.Tensor], count: torch.Tensor | int) -> None:
+        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        if mean[0].is_floating_point():
+            torch._foreach_lerp_(mean, new, share)  # type: ignore[arg-type]
+        else:
+            for kept, value in zip(mean, new, strict=True):
+                kept.copy_(value)
+
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)  # type: ignore[arg-type]

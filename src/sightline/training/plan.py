@@ -1,0 +1,255 @@
+"""What a recipe leaves open is chosen here from the data set, with a sentence for each choice."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sightline.errors import SightlineError
+from sightline.training.build import mult_adds
+from sightline.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from sightline.data.dataset import ImageDataset
+
+# The house network for training from scratch, and the published one to start from where its weights are at hand.
+SMALL_NETWORK, PHOTO_NETWORK, PRETRAINED = "resnet10_small", "resnet10_photo", "resnet18"
+# Families whose networks are made for pictures of one size.
+OF_ONE_SIZE = ("lecture", "lenet")
+# Pictures up to this short side keep their size; larger ones are reduced to the photo size.
+SMALL_SIDE, PHOTO_SIDE, PHOTO_STORE = 48, 128, 128
+# Unbalanced: the largest class has more than this many times the pictures of the smallest.
+UNBALANCED = 1.5
+# Networks below this many mult-adds a picture gain nothing from bf16.
+BF16_MULT_ADDS = 5_000_000
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the choices rest on. counts: training pictures per class; side, aspect: medians over probed pictures."""
+
+    counts: tuple[int, ...]
+    side: int
+    aspect: float
+    grey: bool
+
+    @property
+    def pictures(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def imbalance(self) -> float:
+        """Largest class over smallest, by training pictures."""
+        return max(self.counts) / max(1, min(self.counts))
+
+
+def gather_facts(train: ImageDataset) -> Facts:
+    """Count classes, and look at the headers of up to 200 training pictures."""
+    headers = train.probe(200)
+    sides = np.array([min(h.width, h.height) for h in headers])
+    longs = np.array([max(h.width, h.height) for h in headers])
+    return Facts(
+        counts=tuple(int(c) for c in train.class_counts()),
+        side=int(np.median(sides)),
+        aspect=float(np.median(longs / np.maximum(sides, 1))),
+        grey=all(h.is_grey for h in headers),
+    )
+
+
+class Planner:
+    """Fills a recipe's open fields; `reasons` are the sentences for the user."""
+
+    def __init__(self, recipe: Recipe, facts: Facts, device: str) -> None:
+        self.recipe, self.facts, self.device = recipe, facts, device
+        self.changes: dict[str, Any] = {"device": device}
+        self.reasons: list[str] = []
+
+    def choose(self, key: str, value: Any, why: str | None = None) -> None:
+        """Set `key` where the recipe leaves it open."""
+        place: Any = self.recipe
+        for part in key.split("."):
+            place = getattr(place, part)
+        if place is None:
+            self.changes[key] = value
+            if why:
+                self.reasons.append(why)
+
+    def value(self, key: str) -> Any:
+        """What `key` is by now."""
+        if key in self.changes:
+            return self.changes[key]
+        place: Any = self.recipe
+        for part in key.split("."):
+            place = getattr(place, part)
+        return place
+
+    def plan(self) -> tuple[Recipe, list[str]]:
+        self.network()
+        self.input()
+        self.optimisation()
+        self.arithmetic()
+        return self.recipe.updated(self.changes), self.reasons
+
+    def network(self) -> None:
+        """Name, weights and strategy."""
+        from sightline.models import local_weights
+
+        facts, wanted = self.facts, (self.recipe.model.weights or "none")
+        name = self.recipe.model.name
+        if name is None:
+            at_hand = local_weights(PRETRAINED) if wanted == "auto" and facts.side > SMALL_SIDE else []
+            if at_hand or (wanted not in ("auto", "none")):
+                name = PRETRAINED
+                why = (
+                    f"Model {name}: pretrained weights are at hand, and the pictures are photographs in size."
+                )
+            elif facts.side <= SMALL_SIDE:
+                name = SMALL_NETWORK
+                why = f"Model {name}: the pictures are small ({facts.side} pixels), so a small residual network."
+            else:
+                name = PHOTO_NETWORK
+                why = (
+                    f"Model {name}: no pretrained weights on this machine, so a small residual network for "
+                    f"{facts.pictures:,} pictures of about {facts.side} pixels."
+                )
+            self.changes["model.name"] = name
+            self.reasons.append(why)
+        if wanted == "auto":
+            found = local_weights(name)
+            wanted = str(found[0]) if found and self.recipe.strategy != "scratch" else "none"
+            self.changes["model.weights"] = wanted
+            if wanted != "none":
+                self.reasons.append(f"Weights: {wanted}, found on this machine.")
+        if self.recipe.strategy in ("finetune", "probe") and wanted == "none":
+            raise SightlineError(
+                f"--strategy {self.recipe.strategy} needs pretrained weights, and there are none for {name} on this "
+                "machine; give a file or a published name with --weights."
+            )
+        self.choose("strategy", "scratch" if wanted == "none" else "finetune")
+
+    def input(self) -> None:
+        """Size, channels, crop or squash, augmentation."""
+        from sightline.models import model_info
+
+        facts = self.facts
+        pretrained = self.value("strategy") != "scratch"
+        photos = facts.side > SMALL_SIDE
+        info = None if "/" in self.value("model.name") else model_info(self.value("model.name"))
+        if info is not None and info.family in OF_ONE_SIZE:
+            self.choose("input.size", info.input[1], f"Pictures at {info.input[1]} pixels, as {info.name} takes them.")
+            if info.name == "lenet5_1998":
+                self.choose("input.channels", 1)
+        self.choose("input.channels", 1 if facts.grey and not pretrained else 3)
+        if pretrained:
+            self.choose("input.size", 224)
+            self.choose("input.fit", "crop")
+        elif photos:
+            self.choose("input.size", PHOTO_SIDE)
+            self.choose(
+                "input.fit",
+                "squash",
+                "Pictures are squashed to a square: nothing at their edges is cut away.",
+            )
+        else:
+            self.choose("input.size", max(8, facts.side))
+            self.choose("input.fit", "squash")
+        size = self.value("input.size")
+        if self.value("input.fit") == "crop" and photos:
+            self.choose("input.resize", round(size * 256 / 224))
+        self.choose("input.store_size", round(size * PHOTO_STORE / PHOTO_SIDE) if photos else size)
+        if photos:
+            self.choose("augment", "photos")
+        elif facts.grey:
+            self.choose(
+                "augment", "digits", "Augmentation digits: small grey pictures may be signs, so no flips."
+            )
+        else:
+            self.choose("augment", "light")
+
+    def optimisation(self) -> None:
+        """Optimiser, schedule, length and balance."""
+        facts, strategy = self.facts, self.value("strategy")
+        if strategy == "scratch":
+            self.choose("optimizer.name", "sgd")
+            adamw = self.value("optimizer.name") == "adamw" or self.is_transformer()
+            if self.recipe.optimizer.name is None and adamw:
+                self.changes["optimizer.name"] = "adamw"
+            self.choose(
+                "batch_size", int(min(128, max(16, 2 ** round(math.log2(max(1, facts.pictures / 20))))))
+            )
+            batch = self.value("batch_size")
+            self.choose("optimizer.lr", 1e-3 * math.sqrt(batch / 128) if adamw else 0.2 * batch / 128)
+            self.choose("optimizer.nesterov", True)
+            self.choose("optimizer.weight_decay", 0.05 if adamw else 5e-4)
+            self.choose("schedule.name", "onecycle")
+            self.choose("label_smoothing", 0.1)
+            self.choose("ema", 0.998)
+            self.choose("epochs", default_epochs(facts.pictures))
+        else:
+            # PyTorch's transfer-learning tutorial: SGD 0.001, momentum 0.9, a tenth every 7 epochs.
+            self.choose("optimizer.name", "sgd")
+            self.choose("batch_size", 4 if facts.pictures < 1000 else 32)
+            batch = self.value("batch_size")
+            self.choose("optimizer.lr", 0.001 * max(1.0, batch / 4))
+            self.choose("optimizer.nesterov", False)
+            self.choose("optimizer.weight_decay", 0.0)
+            self.choose("schedule.name", "step")
+            self.choose("label_smoothing", 0.0)
+            self.choose("ema", 0.0)
+            self.choose("epochs", 25 if facts.pictures < 5000 else 10)
+        if facts.imbalance > UNBALANCED:
+            self.choose(
+                "balance",
+                "loss",
+                f"Class-balanced loss: the largest class has {facts.imbalance:.1f} times the pictures of the "
+                f"smallest ({max(facts.counts)} and {min(facts.counts)}).",
+            )
+        else:
+            self.choose("balance", "none")
+
+    def is_transformer(self) -> bool:
+        name = self.value("model.name")
+        return any(part in name for part in ("vit", "swin", "deit", "dpt", "pvt"))
+
+    def arithmetic(self) -> None:
+        """Precision and workers."""
+        from sightline.pipeline.cache import cores
+
+        self.choose("precision", *self.precision())
+        self.choose("workers", 0 if self.device == "cpu" else min(8, cores()))
+
+    def precision(self) -> tuple[str, str | None]:
+        if self.device.startswith("cuda"):
+            return "bf16", None
+        if self.device != "cpu" or not cpu_has_bf16():
+            return "fp32", None
+        if mult_adds(self.recipe.updated(self.changes), len(self.facts.counts)) < BF16_MULT_ADDS:
+            return "fp32", None
+        return "bf16", "Precision bf16: this processor has instructions for it (weights stay in float32)."
+
+
+def default_epochs(pictures: int) -> int:
+    """How often the training pictures are gone through from scratch: the fewer there are, the more often."""
+    return int(np.clip(round(5000 * max(1, pictures) ** -0.6), 4, 150))
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bf16 in hardware; emulated, it is slower than float32."""
+    import torch
+
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def default_shares(pictures: int, classes: int) -> tuple[float, float]:
+    """(validation, test) shares where the data set has no such split.
+
+    15 % each, but no more than gives a figure its precision: about 2,500 and 10,000 pictures, or five and
+    twenty a class.
+    """
+    val = min(0.15, max(2500, 5 * classes) / max(1, pictures))
+    test = min(0.15, max(10_000, 20 * classes) / max(1, pictures))
+    return val, test

@@ -1,0 +1,159 @@
+"""From a source and a recipe to everything that a training run needs: splits, a complete recipe, a Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from sightline.data.split import make_splits
+from sightline.errors import SightlineError
+from sightline.pipeline.cache import Failure, Prepared, fits, read_all
+from sightline.pipeline.loader import PlainPictures, TrainLoader, TrainPictures
+from sightline.training.build import build_model
+from sightline.training.loop import Trainer
+from sightline.training.plan import OF_ONE_SIZE, Planner, default_shares, gather_facts
+from sightline.training.progress import Quiet
+from sightline.training.recipe import Recipe
+from sightline.transforms.augment import Augment
+from sightline.transforms.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, store_image
+
+if TYPE_CHECKING:
+    from sightline.data.dataset import ImageDataset
+
+# The mean and deviation of the pixels are taken from so many training pictures, evenly spaced.
+STATISTICS = 1000
+
+
+@dataclass
+class Job:
+    """A run that is ready to begin. `set_aside` are the pictures that could not be read."""
+
+    dataset: ImageDataset
+    recipe: Recipe
+    reasons: list[str]
+    trainer: Trainer
+    set_aside: list[Failure]
+
+
+def prepare(dataset: ImageDataset, recipe: Recipe, watcher: Quiet) -> Job:
+    """Split, plan, read and build. Raises SightlineError where the recipe or the pictures do not allow a run."""
+    device = choose_device(recipe.device)
+    shares = default_shares(len(dataset), len(dataset.classes))
+    dataset = make_splits(
+        dataset, seed=recipe.seed, val=recipe.val_share or shares[0], test=recipe.test_share or shares[1]
+    )
+    train, val = dataset.split("train"), dataset.split("val")
+    recipe, reasons = Planner(recipe, gather_facts(train), str(device)).plan()
+    torch.manual_seed(recipe.seed)
+    model, said = build_model(recipe, len(dataset.classes))
+    if said:
+        reasons.append(said)
+    stage = canonical_stage(recipe)
+    channels = recipe.input.channels or 3
+    mode = "L" if channels == 1 else "RGB"
+    side = recipe.input.store_size or 0
+    held = None
+    if fits(len(train), int(side * side * channels * 1.4)):
+        held = read_all(train, stage, mode, partial(tell, watcher, len(train), "training pictures"))
+        if not held.arrays:
+            raise SightlineError(
+                f"None of the {len(train):,} training pictures of {dataset.name} could be read."
+            )
+    set_aside = list(held.failures) if held else []
+    train = train.subset(held.indices) if held else train
+    preprocess = make_preprocess(recipe, train, held, stage, mode)
+    val_held = None
+    if fits(len(val), preprocess.size[0] * preprocess.size[1] * channels):
+        val_held = read_all(
+            val, preprocess.image, mode, partial(tell, watcher, len(val), "validation pictures")
+        )
+        set_aside += val_held.failures
+    assert recipe.augment is not None
+    pictures = TrainPictures(train, stage, Augment.parse(recipe.augment), preprocess, recipe.seed, held)
+    trainer = Trainer(
+        model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        recipe,
+        preprocess,
+        TrainLoader(pictures, recipe.batch_size or 1, recipe.workers or 0),
+        PlainPictures(val, preprocess, val_held),
+        train.targets,
+        len(dataset.classes),
+        device,
+    )
+    return Job(dataset, recipe, reasons, trainer, set_aside)
+
+
+def canonical_stage(recipe: Recipe) -> Callable[..., object]:
+    """What every training picture goes through before it is augmented."""
+    shape = recipe.input
+    return partial(store_image, size=shape.store_size, fit=shape.fit, interpolation=shape.interpolation)
+
+
+def make_preprocess(
+    recipe: Recipe, train: ImageDataset, held: Prepared | None, stage: Callable[..., object], mode: str
+) -> Preprocess:
+    """The recipe's fixed map, normalised by what the pretrained weights expect, or by the training pictures."""
+    shape = recipe.input
+    assert shape.size is not None
+    channels = shape.channels or 3
+    mean, std = normalisation(recipe, train, held, stage, mode)
+    return Preprocess(
+        size=(shape.size, shape.size),
+        channels=channels,
+        fit=shape.fit or "crop",
+        resize=shape.resize if shape.fit == "crop" else None,
+        interpolation=shape.interpolation,
+        mean=mean,
+        std=std,
+    )
+
+
+def normalisation(
+    recipe: Recipe, train: ImageDataset, held: Prepared | None, stage: Callable[..., object], mode: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) a channel, on the scale 0..1: the architecture's own, the weights', or the training pictures'."""
+    from sightline.models import model_info
+
+    channels = recipe.input.channels or 3
+    info = model_info(recipe.model.name or "")
+    if info.family in OF_ONE_SIZE and len(info.mean) == channels:
+        return info.mean, info.std
+    if recipe.strategy != "scratch":
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+        return (mean, std) if channels == 3 else ((float(np.mean(mean)),), (float(np.mean(std)),))
+    if held is None:
+        sample = train.subset(np.unique(np.linspace(0, len(train) - 1, STATISTICS).astype(np.int64)))
+        held = read_all(sample, stage, mode)  # type: ignore[arg-type]
+    step = max(1, len(held.arrays) // STATISTICS)
+    total, square, count = np.zeros(channels), np.zeros(channels), 0
+    for array in held.arrays[::step]:
+        pixels = array.reshape(-1, channels).astype(np.float64) / 255.0
+        total += pixels.sum(0)
+        square += (pixels**2).sum(0)
+        count += len(pixels)
+    average = total / max(1, count)
+    deviation = np.sqrt(np.maximum(square / max(1, count) - average**2, 1e-4))
+    return tuple(np.round(average, 4).tolist()), tuple(np.round(deviation, 4).tolist())
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name, or the GPU if there is one. Raises SightlineError where it cannot be had."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError):
+        known = "cpu" + (", cuda" if torch.cuda.is_available() else "")
+        raise SightlineError(f"There is no device {name!r} on this machine; it has {known}.") from None
+    return device
+
+
+def tell(watcher: Quiet, total: int, what: str, done: int) -> None:
+    """Pass a count on to the watcher."""
+    watcher.reading(done, total, what)

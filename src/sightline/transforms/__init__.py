@@ -1,0 +1,1 @@
+"""Maps over pictures: the fixed one (Preprocess) and the random ones (Augment)."""

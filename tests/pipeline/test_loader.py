@@ -1,0 +1,108 @@
+"""Batches: the same bits however they are served, and one bad picture that ends nothing."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sightline.data import ImageDataset, open_dataset
+from sightline.pipeline.cache import read_all, read_chunks
+from sightline.pipeline.loader import PlainPictures, TrainLoader, TrainPictures
+from sightline.pipeline.order import epoch_order
+from sightline.training.prepare import canonical_stage
+from sightline.training.recipe import read_recipe
+from sightline.transforms.augment import Augment
+from sightline.transforms.preprocess import Preprocess
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Forty pictures of two classes and many sizes; one of them is broken."""
+    rng = np.random.default_rng(0)
+    for k in range(40):
+        place = tmp_path / "pictures" / ("ab"[k % 2])
+        place.mkdir(parents=True, exist_ok=True)
+        size = (int(rng.integers(20, 60)), int(rng.integers(20, 60)), 3)
+        Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(place / f"{k:02}.png")
+    broken = tmp_path / "pictures" / "a" / "04.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    return tmp_path / "pictures"
+
+
+PREPROCESS = Preprocess(size=(16, 16))
+STAGE = canonical_stage(read_recipe({"input": {"store_size": 20, "fit": "crop"}}))
+
+
+def batches(dataset: ImageDataset, augment: str, *, held: bool, workers: int):
+    store = read_all(dataset, STAGE, "RGB") if held else None
+    pictures = TrainPictures(dataset, STAGE, Augment.parse(augment), PREPROCESS, seed=3, held=store)
+    loader = TrainLoader(pictures, batch_size=8, workers=workers)
+    return [batch for epoch in (0, 1) for batch in loader.epoch(epoch, epoch_order(len(dataset), 3, epoch))]
+
+
+@pytest.mark.parametrize("augment", ["photos", "crop(2) + hflip", "rotate(20) + noise(0.1)"])
+def test_neither_the_cache_nor_the_workers_change_a_bit(folder, augment):
+    dataset = open_dataset(folder)
+    dataset = dataset.subset(read_all(dataset, STAGE, "RGB").indices)
+    reference = batches(dataset, augment, held=True, workers=0)
+    assert not torch.equal(reference[0].images, reference[4].images)
+    for held, workers in ((False, 0), (True, 2), (False, 2)):
+        other = batches(dataset, augment, held=held, workers=workers)
+        assert len(other) == len(reference)
+        for a, b in zip(reference, other, strict=True):
+            assert torch.equal(a.images, b.images)
+            assert torch.equal(a.targets, b.targets)
+
+
+def test_cutting_by_the_batch_gives_the_same_pictures_as_one_by_one(folder):
+    dataset = open_dataset(folder)
+    dataset = dataset.subset(read_all(dataset, STAGE, "RGB").indices)
+    stage = canonical_stage(read_recipe({"input": {"store_size": 18, "fit": "squash"}}))
+    augment = Augment.parse("crop(2, 'reflect') + hflip")
+    fast = TrainPictures(dataset, stage, augment, PREPROCESS, 0, read_all(dataset, stage, "RGB"))
+    slow = TrainPictures(dataset, stage, augment, PREPROCESS, 0)
+    assert fast.by_the_batch
+    assert not slow.by_the_batch
+    keys = [(2, i) for i in range(len(dataset))]
+    assert torch.equal(fast.__getitems__(keys).images, slow.__getitems__(keys).images)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_picture_is_named_and_the_rest_is_served(folder, workers):
+    dataset = open_dataset(folder)
+    served = batches(dataset, "none", held=False, workers=workers)
+    failures = [failure for batch in served for failure in batch.failures]
+    assert {failure.ref for failure in failures} == {"a/04.png"}
+    assert sum(len(batch.indices) for batch in served) + len(failures) == 80
+    assert all(len(batch.images) == len(batch.targets) == len(batch.indices) for batch in served)
+
+
+def test_plain_pictures_are_each_served_once_in_order(folder):
+    dataset = open_dataset(folder)
+    streamed = list(PlainPictures(dataset, PREPROCESS).batches(7))
+    seen = np.concatenate([batch.indices for batch in streamed])
+    broken = [failure.index for batch in streamed for failure in batch.failures]
+    assert sorted([*seen, *broken]) == list(range(40))
+    assert np.array_equal(seen, np.sort(seen))
+    held = read_all(dataset, PREPROCESS.image, "RGB")
+    again = torch.cat([batch.images for batch in PlainPictures(dataset, PREPROCESS, held).batches(11)])
+    assert torch.equal(torch.cat([batch.images for batch in streamed]), again)
+
+
+def test_reading_is_in_order_and_reports_failures(folder):
+    dataset = open_dataset(folder)
+    chunks = list(read_chunks(dataset, STAGE, "L", size=9))
+    assert [len(c.arrays) + len(c.failures) for c in chunks] == [9, 9, 9, 9, 4]
+    assert sum(len(c.failures) for c in chunks) == 1
+    assert all(array.ndim == 2 for c in chunks for array in c.arrays)
+
+
+def test_an_epoch_can_begin_in_its_middle(folder):
+    dataset = open_dataset(folder)
+    pictures = TrainPictures(dataset, STAGE, Augment.parse("photos"), PREPROCESS, 0)
+    loader = TrainLoader(pictures, batch_size=8, workers=0)
+    order = epoch_order(len(dataset), 0, 0)
+    whole = list(loader.epoch(0, order))
+    rest = list(loader.epoch(0, order, first=3))
+    assert len(whole) == 5
+    assert [b.indices.tolist() for b in rest] == [b.indices.tolist() for b in whole[3:]]

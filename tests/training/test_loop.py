@@ -1,0 +1,155 @@
+"""The loop: what moves, what must not, and what it promises."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sightline.data import open_dataset
+from sightline.errors import SightlineError
+from sightline.models import create_model
+from sightline.training.build import freeze_body
+from sightline.training.find_lr import find_lr, propose
+from sightline.training.loop import class_weights, set_train_mode
+from sightline.training.optim import averaged, parameter_groups
+from sightline.training.prepare import prepare
+from sightline.training.progress import Quiet
+from sightline.training.recipe import read_recipe
+
+FEW = {"epochs": 2, "batch_size": 64, "device": "cpu", "workers": 0}
+
+
+def job_of(**settings):
+    data = FEW | settings
+    return prepare(open_dataset("digits"), read_recipe(data), Quiet())
+
+
+def weights_of(job):
+    state = job.trainer.run(Quiet())
+    return state, {name: value.clone() for name, value in state.evaluated.state_dict().items()}
+
+
+def test_training_learns_and_keeps_the_best_epoch():
+    state, _ = weights_of(job_of(epochs=4))
+    assert state.history[-1]["train_loss"] < state.history[0]["train_loss"]
+    best = max(state.history, key=lambda row: (row["val_balanced_accuracy"], -row["val_loss"]))
+    assert state.best.epoch == best["epoch"]
+    assert best["val_balanced_accuracy"] > 0.5  # chance is 0.1
+    assert [row["step"] for row in state.history] == [19, 38, 57, 76]  # 1,257 pictures in batches of 64
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not():
+    _, first = weights_of(job_of(seed=1))
+    _, second = weights_of(job_of(seed=1))
+    _, other = weights_of(job_of(seed=2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_workers_do_not_change_a_bit():
+    _, none = weights_of(job_of(epochs=1, augment="rotate(10) + translate(0.1)"))
+    _, two = weights_of(job_of(epochs=1, augment="rotate(10) + translate(0.1)", workers=2))
+    assert all(torch.equal(none[name], two[name]) for name in none)
+
+
+def test_calibration_leaves_the_run_untouched():
+    straight, expected = weights_of(job_of(seed=1))
+    job = job_of(seed=1)
+    steps, seconds = job.trainer.calibrate(30.0)
+    assert steps >= 1
+    assert seconds > 0
+    _, after = weights_of(job)
+    assert all(torch.equal(expected[name], after[name]) for name in expected)
+    assert straight.step == 38
+
+
+def test_steps_bound_the_run_and_the_last_epoch_is_validated():
+    state, _ = weights_of(job_of(steps=25))
+    assert [row["step"] for row in state.history] == [19, 25]
+
+
+def test_patience_ends_a_run_that_no_longer_gets_better():
+    job = job_of(epochs=30, patience=2, **{"optimizer": {"lr": 1e-12}, "ema": 0.0})
+    state = job.trainer.run(Quiet())
+    assert state.epoch < 30
+    assert state.epochs_since_best == 2
+
+
+def test_a_loss_that_is_not_a_number_is_a_sentence():
+    job = job_of(**{"optimizer": {"lr": 90.0, "name": "sgd"}, "schedule": {"name": "constant"}, "epochs": 30})
+    with pytest.raises(SightlineError, match=r"optimizer\.lr"):
+        job.trainer.run(Quiet())
+
+
+# Frozen is frozen.
+
+
+def test_a_probe_moves_the_head_alone_and_no_statistics():
+    model = create_model("resnet20", num_classes=10, in_chans=1)
+    freeze_body(model)
+    job = job_of(model={"name": "resnet20"}, epochs=1)
+    job.trainer.model = model.to(memory_format=torch.channels_last)
+    before = copy.deepcopy(model.state_dict())
+    job.trainer.run(Quiet())
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"fc.weight", "fc.bias"}
+
+
+def test_set_train_mode_leaves_frozen_batch_norm_in_eval():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))
+    model[1].requires_grad_(False)
+    set_train_mode(model)
+    assert not model[1].training
+    assert model[2].training
+    assert model[4].training
+
+
+# Parts.
+
+
+def test_no_decay_on_norms_and_biases():
+    model = create_model("resnet18", num_classes=3)
+    decayed, spared = parameter_groups(model, 0.1)
+    assert decayed["weight_decay"] == 0.1
+    assert spared["weight_decay"] == 0.0
+    assert all(p.ndim > 1 for p in decayed["params"])
+    assert all(p.ndim == 1 for p in spared["params"])
+    assert sum(p.numel() for g in (decayed, spared) for p in g["params"]) == sum(p.numel() for p in model.parameters())
+
+
+def test_class_weights_give_every_class_the_same_say():
+    targets = np.array([0] * 90 + [1] * 10)
+    weights = class_weights(targets, 3)
+    assert weights.tolist() == pytest.approx([100 / 270, 100 / 30, 0.0])
+    assert weights[0] * 90 == pytest.approx(float(weights[1] * 10))
+
+
+def test_the_average_is_exponential_and_forgets_its_start():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 0.0)
+    ema = averaged(model, 0.9)
+    values, expected = [], None
+    for n in range(200):
+        nn.init.constant_(model.weight, float(n))
+        ema.update_parameters(model)
+        decay = min(0.9, (1 + n) / (10 + n))
+        expected = float(n) if expected is None else decay * expected + (1 - decay) * n
+        values.append(expected)
+    assert ema.module.weight.item() == pytest.approx(values[-1], rel=1e-4)
+
+
+def test_the_range_test_proposes_the_steepest_fall_and_leaves_the_model():
+    job = job_of()
+    before = copy.deepcopy(job.trainer.model.state_dict())
+    curve = find_lr(job.trainer, Quiet(), steps=40)
+    assert 1e-4 < curve.proposed < 5.0
+    assert curve.rates == tuple(sorted(curve.rates))
+    assert all(torch.equal(v, before[k]) for k, v in job.trainer.model.state_dict().items())
+
+
+def test_propose_finds_a_known_slope():
+    rates = np.geomspace(1e-5, 10, 200)
+    losses = 2 - 1 / (1 + np.exp(-4 * np.log(rates / 1e-2)))  # falls fastest at 0.01
+    assert propose(list(rates), list(losses)) == pytest.approx(1e-2, rel=0.1)
