@@ -332,31 +332,33 @@ def discard(run: Run) -> None:
 
 def find_pictures(places: Iterable[str | Path]) -> Iterable[str | Path]:
     """Files as they are, folders as the pictures below them, sorted. Raises SightlineError for a folder without any."""
-    from sightline.data.folder import pictures_below
+    from sightline.data.folder import is_picture, walk
 
     for place in places:
         if not Path(place).is_dir():
             yield place
             continue
-        found = pictures_below(Path(place))
+        found = sorted(filter(is_picture, walk(Path(place))))
         if not found:
             raise SightlineError(f"There are no pictures in the folder {place}.")
-        yield from found
+        yield from (Path(place) / name for name in found)
 
 
 def part_of(run: Run, dataset: ImageDataset, split: str) -> tuple[ImageDataset, str]:
     """The pictures to evaluate on, and what to call them."""
-    from sightline.data.split import read_splits
+    from sightline.data.dataset import NO_SPLIT, SPLITS
+    from sightline.data.manifest import read_rows
 
-    if split not in ("train", "val", "test"):
+    if split not in SPLITS:
         raise SightlineError(f"--split takes train, val or test, not {split!r}.")
     if dataset.has_split(split):
         return dataset.split(split), split
-    known = read_splits(run.splits) if run.splits.exists() else {}
-    chosen = [i for i in range(len(dataset)) if known.get(dataset.ref(i)) == split]
-    if chosen:
-        return dataset.subset(np.array(chosen)), split
-    if any(dataset.ref(i) in known for i in range(len(dataset))) or split != "test":
+    written = {row.path: row.split for row in read_rows(run.splits)} if run.splits.exists() else {}
+    found = np.array([written.get(ref, NO_SPLIT) for ref in dataset.refs()], dtype=np.uint8)
+    chosen = np.flatnonzero(found == SPLITS.index(split))
+    if len(chosen):
+        return dataset.subset(chosen), split
+    if (found != NO_SPLIT).any() or split != "test":
         raise SightlineError(
             f"Neither {dataset.name} nor the run {run} has a {split} split of these pictures."
         )

@@ -46,7 +46,7 @@ def open_folder(root: Path, *, name: str | None = None) -> ImageDataset:
     Folders called train, val and test (also training, valid, validation, ...; in any case) are splits if they
     hold folders of pictures. A folder "train" of pictures, beside others called car and ship, is a class.
     """
-    found = {folder: sorted(filter(is_picture, _walk(root / folder))) for folder in _folders(root)}
+    found = {folder: sorted(filter(is_picture, walk(root / folder))) for folder in _folders(root)}
     found = {folder: paths for folder, paths in found.items() if paths}
     if not found:
         raise SightlineError(_why_none(root))
@@ -127,7 +127,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _walk(top: Path) -> Iterator[str]:
+def walk(top: Path) -> Iterator[str]:
     """The visible files anywhere below `top`, as relative paths with forward slashes."""
     # Each folder carries the identities of those above it: a link that leads back to one of them is a circle.
     pending: list[tuple[str, str, frozenset[tuple[int, int]]]] = [(str(top), "", frozenset())]
@@ -156,7 +156,7 @@ def _why_none(root: Path) -> str:
             f"The pictures lie directly in {root}; put them into one folder per class, or list them in a CSV "
             f"manifest with the columns path and label."
         )
-    extensions = Counter(_extension(path) or "no extension" for path in _walk(root))
+    extensions = Counter(_extension(path) or "no extension" for path in walk(root))
     if not extensions:
         return f"There is no picture in {root}: it holds no files."
     most, count = extensions.most_common(1)[0]

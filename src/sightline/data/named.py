@@ -172,7 +172,9 @@ def _download(name: str, known: NamedSet, folder: Path) -> None:
             failure = f"could not be downloaded ({lines[-1].strip(' <>.')})"
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    raise SightlineError(f"{name} is not there, or not whole, and {failure}; put {known.files} into {folder}.")
+    raise SightlineError(
+        f"{name} is not there, or not whole, and {failure}; put {known.files} into {folder}."
+    )
 
 
 @contextmanager

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import os
 import uuid
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,36 +30,41 @@ _TRAIN, _VAL, _TEST = range(3)
 def make_splits(dataset: ImageDataset, *, seed: int, val: float = 0.15, test: float = 0.15) -> ImageDataset:
     """`dataset` with all three splits: those that it has stay, those that it lacks are cut from the rest.
 
-    `val` and `test` are the shares of the pictures outside the existing test and validation splits, class by
-    class. Of a class with n such pictures, round(share * n) but at least one goes to each missing split; one
-    picture at least stays for training, so that a class of two has no validation picture and a class of one is
-    only trained on. Raises `SightlineError` where nothing would be left to train on.
+    `val` and `test` are shares of the pictures that are in neither an existing validation nor test split. Of a
+    class with n of those, share * n (rounded, at least one) go to each missing split, and at least one stays
+    for training: of a class of two one is tested, and a class of one is only trained on. Raises
+    `SightlineError` where nothing is there to train on.
     """
     if not (0 < val < 1 and 0 < test < 1 and val + test < 1):
-        raise SightlineError(f"The shares val={val} and test={test} have to be above 0 and below 1 in sum.")
+        raise SightlineError(
+            f"The shares val={val} and test={test} have to be above 0, and below 1 together."
+        )
     pool = (dataset.splits == _TRAIN) | (dataset.splits == NO_SPLIT)
     if not pool.any():
         raise SightlineError(f"{dataset.name} has no pictures to train on: all are in its val or test split.")
-    missing = [
-        (code, share)
-        for code, share in ((_TEST, test), (_VAL, val))
-        if not dataset.has_split(SPLITS[code])
-    ]
+    missing = {code: share for code, share in ((_TEST, test), (_VAL, val)) if code not in dataset.splits}
     splits = dataset.splits.copy()
     splits[pool] = _TRAIN
     if missing:
-        draws = _draws(dataset, seed)
-        order = np.lexsort((draws, dataset.targets))  # class by class, by draw
+        order = np.lexsort((_draws(dataset, seed), dataset.targets))  # class by class, by draw
         order = order[pool[order]]
-        counts = np.bincount(dataset.targets[pool], minlength=len(dataset.classes))
-        for start, count in zip(np.cumsum(counts) - counts, counts.tolist(), strict=True):
-            place = int(start)
-            left = count - 1  # one stays
-            for code, share in missing:
-                taken = min(max(1, int(share * count + 0.5)), left)
-                splits[order[place : place + taken]] = code
-                place, left = place + taken, left - taken
+        start = 0
+        for count in np.bincount(dataset.targets[pool]).tolist():
+            portions = _portions(count, list(missing.values()))
+            splits[order[start : start + sum(portions)]] = np.repeat(list(missing), portions)
+            start += count
     return dataset.with_splits(splits)
+
+
+def _portions(count: int, shares: Sequence[float]) -> list[int]:
+    """How many of `count` pictures go to each share; the first comes first where there are too few."""
+    portions = []
+    left = max(count - 1, 0)  # one stays
+    for still, share in zip(reversed(range(len(shares))), shares, strict=True):
+        most = max(left - still, min(left, 1))  # the later ones want one each
+        portions.append(min(max(1, int(share * count + 0.5)), most))
+        left -= portions[-1]
+    return portions
 
 
 def _draws(dataset: ImageDataset, seed: int) -> NDArray[np.uint64]:
@@ -66,10 +74,11 @@ def _draws(dataset: ImageDataset, seed: int) -> NDArray[np.uint64]:
 
 
 def write_splits(dataset: ImageDataset, path: Path) -> None:
-    """Writes `path,label,split` (and `root` for files) as CSV, beside first and then renamed.
+    """Writes `path,label,split`, and `root` for files, as CSV; beside first, then renamed.
 
-    The paths are those of `ImageDataset.ref`; with `root`, the folder that they start from, the file is itself a
-    manifest that `open_dataset` opens, with the same references. Raises `SightlineError`.
+    The paths are those of `ImageDataset.ref`, and `root` is the folder they start from: so the file is itself a
+    manifest, which `open_dataset` opens with the same references. Every picture needs a split. Raises
+    `SightlineError`.
     """
     root = [] if dataset.root is None else [str(dataset.root.resolve())]
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -77,9 +86,9 @@ def write_splits(dataset: ImageDataset, path: Path) -> None:
         with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["path", "label", "split", *(["root"] if root else [])])
-            for ref, target, code in zip(dataset.refs(), dataset.targets, dataset.splits, strict=True):
-                split = "" if code == NO_SPLIT else SPLITS[code]
-                writer.writerow([ref, dataset.classes[target], split, *root])
+            rows = zip(dataset.refs(), dataset.targets.tolist(), dataset.splits.tolist(), strict=True)
+            for ref, target, code in rows:
+                writer.writerow([ref, dataset.classes[target], SPLITS[code], *root])
         part.replace(path)
     except OSError as error:
         raise SightlineError(f"{path} cannot be written: {error.strerror}.") from error
@@ -90,6 +99,31 @@ def write_splits(dataset: ImageDataset, path: Path) -> None:
 def read_splits(dataset: ImageDataset, path: Path) -> ImageDataset:
     """The pictures of `dataset` that the file of `write_splits` names, in the splits that it gives them.
 
-    Pictures that it does not name were set aside, or came later, and are left out. Raises `SightlineError` if
-    `dataset` lacks a picture that it names, or has it under another label.
+    The other pictures of `dataset` were set aside then, or came later: they are left out. Raises
+    `SightlineError` if it lacks a picture that the file names, or has it under another label.
     """
+    places = {label: place for place, label in enumerate(dataset.classes)}
+    hashes, targets, splits = array("q"), array("i"), bytearray()
+    for row in read_rows(path):
+        if row.split == NO_SPLIT:
+            raise SightlineError(f"{path} has no column for the split.")
+        hashes.append(hash(row.path))
+        targets.append(places.get(row.label, -1))
+        splits.append(row.split)
+
+    # Names are matched by their 64-bit hashes: a dictionary of a million names would take 150 MB.
+    own = np.fromiter((hash(ref) for ref in dataset.refs()), np.int64, count=len(dataset))
+    order = np.argsort(own)
+    wanted = np.frombuffer(hashes, np.int64)
+    found = order[np.searchsorted(own, wanted, sorter=order).clip(max=len(order) - 1)]
+    for bad, what in (
+        (own[found] != wanted, "which {name} does not have"),
+        (dataset.targets[found] != np.frombuffer(targets, np.int32), "which has another label in {name}"),
+    ):
+        if bad.any():
+            row = next(itertools.islice(read_rows(path), int(bad.argmax()), None))
+            others = f" (and {bad.sum() - 1} more)" if bad.sum() > 1 else ""
+            raise SightlineError(f"{path} names {row.path}{others}, {what.format(name=dataset.name)}.")
+    codes = np.full(len(dataset), NO_SPLIT, np.uint8)
+    codes[found] = np.frombuffer(splits, np.uint8)
+    return dataset.with_splits(codes).subset(codes != NO_SPLIT)

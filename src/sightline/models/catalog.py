@@ -64,6 +64,12 @@ cifar_resnet = partial(
     std=(0.2470, 0.2435, 0.2616),
     note="the paper's network for CIFAR-10",
 )
+house_resnet = partial(
+    resnet,
+    year=None,
+    num_classes=10,
+    note="not in the paper: its basic blocks, one a stage, for training small sets from scratch",
+)
 resnext = partial(
     resnet,
     title="Aggregated Residual Transformations for Deep Neural Networks",
@@ -263,6 +269,8 @@ ROWS = (
     cifar_resnet(name="resnet44", params=658_586, mult_adds=97_174_144),
     cifar_resnet(name="resnet56", params=853_018, mult_adds=125_485_696),
     cifar_resnet(name="resnet110", params=1_727_962, mult_adds=252_887_680),
+    house_resnet(name="resnet10_small", input=(3, 32, 32), params=1_228_970, mult_adds=63_801_856),
+    house_resnet(name="resnet10_photo", input=(3, 128, 128), params=1_228_970, mult_adds=255_199_744),
 )
 
 CATALOG: dict[str, ModelInfo] = {row.name: row for row in ROWS}

@@ -68,9 +68,9 @@ def info(library: str, name: str) -> ModelInfo:
         mean, std = tuple(cfg.mean), tuple(cfg.std)
     else:
         weights = from_torchvision.published(name)
-        default = weights[-1]
-        input_size, classes = (3, default.size, default.size), 1000
-        mean, std = default.mean, default.std
+        side = from_torchvision.native_size(name)
+        input_size, classes = (3, side, side), 1000
+        mean, std = weights[-1].mean, weights[-1].std
     try:
         with torch.device("meta"):
             net = from_timm.build(name) if library == "timm" else from_torchvision.build(name)

@@ -171,8 +171,8 @@ def create(
     from torchvision.models import get_model_builder
 
     family = get_model_builder(name).__module__.rpartition(".")[2]
-    published_size = published(name)[-1].size
-    size = image_size(img_size, published_size)
+    own_size = native_size(name)
+    size = image_size(img_size, own_size)
     argument = FAMILIES[family].size_argument
     if argument == "image_size":
         require(size[0] == size[1], f"it takes square pictures, not {size[0]}x{size[1]}.")
@@ -186,7 +186,7 @@ def create(
         raise SightlineError(f"torchvision cannot build it so: {first_line(error)}") from None
     if in_chans != 3:
         widen_stem(net, in_chans)
-    native = size if argument else (published_size, published_size)
+    native = size if argument else (own_size, own_size)
     return teach(net, family, num_classes, in_chans, size, native)
 
 
@@ -305,6 +305,11 @@ def published(name: str) -> tuple[PublishedWeights, ...]:
             )
         )
     return tuple(rows)
+
+
+def native_size(name: str) -> int:
+    """The side of the pictures that the network is made for: the smallest that weights were published for."""
+    return min(row.size for row in published(name))
 
 
 def percent(accuracy: float) -> float | None:

@@ -110,6 +110,8 @@ def create_model(
     for what, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             raise SightlineError(f"{name}: {what} is a whole number of at least {least}, not {value!r}.")
+    if isinstance(img_size, list):  # as JSON and TOML spell a pair
+        img_size = tuple(img_size)
     library, rest = library_of(name)
     try:
         if library is not None:

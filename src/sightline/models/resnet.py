@@ -145,7 +145,7 @@ BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {
     "bottleneck": Bottleneck,
     "plain": PlainBlock,
 }
-STEMS = ("imagenet", "cifar")
+STEMS = {"imagenet": 4, "half": 2, "cifar": 1}  # by how much each reduces the resolution
 SHORTCUTS = ("A", "B", "C")
 
 
@@ -158,8 +158,8 @@ class ResNet(nn.Module):
     layers: blocks in each stage. Each stage but the first halves the resolution.
     widths: channels of each stage's 3x3 convolutions; a bottleneck stage puts out four times as many.
     stem: "imagenet", a 7x7 convolution and a 3x3 max pooling, both of stride 2 (a quarter of the
-    resolution), or
-        "cifar", one 3x3 convolution (all of it). It is as wide as the first stage.
+        resolution); "half", one 3x3 convolution of stride 2; or "cifar", one of stride 1. It is as wide as
+        the first stage.
     shortcut: the paper's option "A", "B" or "C".
     groups, base_width, stride_in: of bottlenecks alone. The 3x3 convolution has `groups` paths of
     `base_width`
@@ -224,7 +224,7 @@ class ResNet(nn.Module):
         else:
             require((groups, base_width) == (1, 64), "groups and base_width are for bottleneck blocks.")
 
-        stem_reduction = 4 if stem == "imagenet" else 1
+        stem_reduction = STEMS[stem]
         image_size(img_size, 224, minimum=stem_reduction * 2 ** (len(layers) - 1) // 2 + 1)
         self.num_classes, self.in_chans = num_classes, in_chans
 
@@ -232,7 +232,7 @@ class ResNet(nn.Module):
         if stem == "imagenet":
             self.conv1 = nn.Conv2d(in_chans, chans, 7, stride=2, padding=3, bias=False)  # B, 64, 112, 112
         else:
-            self.conv1 = conv3x3(in_chans, chans)  # B, 16, 32, 32
+            self.conv1 = conv3x3(in_chans, chans, stride=stem_reduction)  # B, 16, 32, 32
         self.bn1 = nn.BatchNorm2d(chans)
         self.relu = nn.ReLU()
         self.maxpool = (
@@ -299,6 +299,8 @@ plain = partial(ResNet, block="plain")
 cifar = partial(
     ResNet, stem="cifar", shortcut="A", widths=(16, 32, 64), num_classes=10
 )  # section 4.2; 6n + 2 layers
+# Ours, for a few hundred to some ten thousand pictures on a laptop: the paper's basic blocks, one a stage.
+small = partial(ResNet, layers=(1, 1, 1, 1), widths=(32, 64, 128, 256), num_classes=10)
 
 VARIANTS: dict[str, Callable[..., ResNet]] = {
     "resnet18": partial(ResNet, layers=(2, 2, 2, 2)),
@@ -325,4 +327,6 @@ VARIANTS: dict[str, Callable[..., ResNet]] = {
     "resnet44": partial(cifar, layers=(7, 7, 7)),
     "resnet56": partial(cifar, layers=(9, 9, 9)),
     "resnet110": partial(cifar, layers=(18, 18, 18)),
+    "resnet10_small": partial(small, stem="cifar"),
+    "resnet10_photo": partial(small, stem="half"),
 }

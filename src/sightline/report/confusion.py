@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.evaluation.intervals import percent
 from sightline.report.data import ReportData
 from sightline.report.thumbnails import Thumbnails
 
 WHOLE = 40
 """Up to so many classes the whole matrix is shown; beyond, that many of the most mistaken ones."""
 PAIRS = 12
+"""Of the most frequent mistakes, so many are listed; twice as many where the matrix is not whole."""
 PER_CELL = 24
+"""Pictures behind a cell at most; half as many behind a cell of hits, which are many and alike."""
 PICTURES = 1200
+"""Pictures behind all cells together, beyond the first of each."""
 SIDE = 72
 
 
@@ -74,7 +76,7 @@ def confusion(data: ReportData, thumbnails: Thumbnails) -> Confusion:
     shown = np.arange(len(names))
     if len(names) > WHOLE:
         shown = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:WHOLE])
-    pairs = _pairs(wrong)
+    pairs = _pairs(wrong, PAIRS if len(shown) == len(names) else 2 * PAIRS)
     support = matrix.sum(1)
 
     rows = []
@@ -101,10 +103,16 @@ def losses(data: ReportData) -> NDArray[np.float64]:
     return -np.log(np.maximum(own.astype(np.float64), 1e-12))
 
 
-def _pairs(wrong: NDArray[np.int64]) -> list[tuple[int, int]]:
+def roughly(probability: float) -> str:
+    """Whole percents, without making certain what is not: 69%, >99%, <1%."""
+    text = f"{probability:.0%}"
+    return {"100%": ">99%", "0%": "<1%"}.get(text, text)
+
+
+def _pairs(wrong: NDArray[np.int64], count: int) -> list[tuple[int, int]]:
     """The cells (truth, said) with the most mistakes, those of equal number in the order of the classes."""
     flat = wrong.ravel()
-    order = np.argsort(-flat, kind="stable")[:PAIRS]
+    order = np.argsort(-flat, kind="stable")[:count]
     return [(int(c // len(wrong)), int(c % len(wrong))) for c in order if flat[c]]
 
 
@@ -138,7 +146,6 @@ def _behind(data: ReportData, cells: list[tuple[int, int]], thumbnails: Thumbnai
     left = PICTURES
     for turn in range(PER_CELL):
         for cell, numbers in by_cell.items():
-            # Hits are many and alike: half as many of them do.
             limit = PER_CELL if cell[0] != cell[1] else PER_CELL // 2
             if turn >= min(limit, len(numbers)) or (turn and left <= 0) or thumbnails.exhausted:
                 continue
@@ -160,6 +167,6 @@ def _entry(data: ReportData, number: int, cell: tuple[int, int], thumbnails: Thu
     return {
         "ref": data.refs[number],
         "src": thumbnails.uri(number, SIDE),
-        "said": percent(float(data.probabilities[number, said])),
-        "truth": percent(float(data.probabilities[number, truth])),
+        "said": roughly(float(data.probabilities[number, said])),
+        "truth": roughly(float(data.probabilities[number, truth])),
     }

@@ -104,10 +104,13 @@ def _draw(title: str, lines: list[Line], epochs: list[int], best: int | None, sh
         parts.append(
             f'<text class="tick" x="{LEFT - 7}" y="{y(tick)}" dy=".35em" text-anchor="end">{label}</text>'
         )
+    low_edge = HEIGHT - BOTTOM
     for epoch in epoch_ticks(first, last):
         parts.append(
-            f'<text class="tick" x="{x(epoch)}" y="{HEIGHT - 8}" text-anchor="middle">{epoch}</text>'
+            f'<text class="tick" x="{x(epoch)}" y="{low_edge + 16}" text-anchor="middle">{epoch}</text>'
         )
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(f'<text class="tick" x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">epoch</text>')
     if best is not None:
         # The label turns inwards near the right edge.
         side, shift = ("end", -4) if x(best) > WIDTH * 0.75 else ("start", 4)

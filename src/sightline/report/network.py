@@ -16,7 +16,7 @@ from sightline.report.thumbnails import data_uri
 if TYPE_CHECKING:
     from sightline.visualization.feature_maps import FeatureMap
 
-MAPS = 7
+MAPS = 11
 """Layers in the strip through the network."""
 
 T = TypeVar("T")
@@ -155,7 +155,7 @@ def _map(one: FeatureMap) -> Figure:
     from sightline.visualization.figures import draw_feature_map
 
     planes = min(16, len(one.values))
-    image = draw_feature_map(one, planes=16, columns=4, tile=80)
+    image = draw_feature_map(one, planes=16, columns=4, tile=72)
     shape = " × ".join(str(side) for side in one.values.shape)
     return Figure(
         data_uri(image), 160, one.layer, shape, f"{planes} of {len(one.values)} feature maps of {one.layer}"

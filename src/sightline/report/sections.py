@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sightline.evaluation.intervals import Estimate, percent
-from sightline.report.confusion import losses
+from sightline.report.confusion import losses, roughly
 from sightline.report.data import ReportData
 from sightline.report.thumbnails import Thumbnails
 
@@ -78,6 +78,7 @@ class Mistake:
 
     src: str | None
     ref: str
+    file: str
     said: str
     said_share: str
     truth: str
@@ -188,10 +189,11 @@ def mistakes(data: ReportData, thumbnails: Thumbnails) -> list[Mistake]:
             Mistake(
                 src=thumbnails.uri(i, MISTAKE_SIDE),
                 ref=data.refs[i],
+                file=data.refs[i].rsplit("/", 1)[-1],
                 said=data.classes[said],
-                said_share=percent(float(data.probabilities[i, said])),
+                said_share=roughly(float(data.probabilities[i, said])),
                 truth=data.classes[truth],
-                truth_share=percent(float(data.probabilities[i, truth])),
+                truth_share=roughly(float(data.probabilities[i, truth])),
                 loss=f"{loss[i]:.2f}",
             )
         )
@@ -232,14 +234,15 @@ def whisker(figure: Estimate, floor: float) -> Whisker:
 
 
 def duration(seconds: float) -> str:
-    """41 s, 3 min 12 s, 2 h 5 min."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
+    """41 s, 3 min 12 s, 2 h 5 min; the spaces do not break."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    if minutes >= 60:
+        text = f"{minutes // 60} h {minutes % 60} min"
+    elif minutes:
+        text = f"{minutes} min {rest} s"
+    else:
+        text = f"{seconds:.1f} s" if seconds < 9.95 else f"{rest} s"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def counted(number: int, noun: str) -> str:

@@ -32,9 +32,9 @@ def data_uri(image: Image.Image) -> str:
     if len(exact) <= LOSSLESS or image.mode in ("LA", "RGBA"):
         kind, content = ("webp" if webp else "png"), exact
     elif webp:
-        kind, content = "webp", _encoded(image, "WEBP", quality=72)
+        kind, content = "webp", _encoded(image, "WEBP", quality=80)
     else:
-        kind, content = "jpeg", _encoded(image, "JPEG", quality=72, optimize=True)
+        kind, content = "jpeg", _encoded(image, "JPEG", quality=80, optimize=True)
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 

@@ -63,8 +63,9 @@ def draw_feature_map(
     """The `planes` planes that vary most, in their own order, from dark (low) to bright (high).
 
     All share one range, the middle 99 % of the values: a plane that found little in the picture looks it.
+    Planes larger than `tile` pixels are reduced to that.
     """
-    shown = record.values[strongest(record.values, planes)]
+    shown = _reduced(record.values[strongest(record.values, planes)], tile)
     low, high = np.percentile(shown, (0.5, 99.5))
     unit = np.clip((shown - low) / (high - low), 0, 1) if high > low else np.zeros_like(shown)
     return mosaic(viridis(unit), columns or _columns(len(shown)), zoom=_zoom(shown, tile), gap=_gap(tile))
@@ -77,10 +78,10 @@ def strongest(values: NDArray[np.float32], planes: int) -> NDArray[np.intp]:
 
 
 def viridis(unit: NDArray[Any]) -> Bytes:
-    """Values in 0..1 of any shape as RGB in a new last axis."""
-    at = np.linspace(0, 1, len(_VIRIDIS))
-    channels = [np.interp(unit, at, _VIRIDIS[:, channel]) for channel in range(3)]
-    rgb: Bytes = np.rint(np.stack(channels, -1)).astype(np.uint8)
+    """Values in 0..1 of any shape as RGB in a new last axis, in 256 steps."""
+    steps, at = np.linspace(0, 1, 256), np.linspace(0, 1, len(_VIRIDIS))
+    table = np.stack([np.interp(steps, at, _VIRIDIS[:, channel]) for channel in range(3)], -1)
+    rgb: Bytes = np.rint(table).astype(np.uint8)[np.rint(unit * 255).astype(np.uint8)]
     return rgb
 
 
@@ -115,6 +116,16 @@ def _zoom(tiles: NDArray[Any], tile: int) -> int:
     """Integer enlargement that takes the longer side of a tile to about `tile` pixels."""
     height, width = tiles.shape[1:3]
     return max(1, round(tile / max(int(height), int(width))))
+
+
+def _reduced(planes: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Planes (N, h, w) with the longer side at most `side`, each new pixel the mean of those it covers."""
+    height, width = planes.shape[1:]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return planes
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.stack([np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BOX)) for p in planes])
 
 
 def _gap(tile: int) -> int:

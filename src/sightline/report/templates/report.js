@@ -110,7 +110,7 @@ function cells(all) {
     const right = cell.truth === cell.said;
     const heading = make("h3", "", right ? `${cell.truth}, rightly named` : `${cell.truth} called ${cell.said}`);
     const shown = cell.pictures.length;
-    const which = right ? "the least sure first" : "the surest first";
+    const which = right ? "the least sure first" : "the highest loss first";
     const count = shown === cell.count
       ? `${cell.count} ${cell.count === 1 ? "picture" : "pictures"}${cell.count > 1 ? `, ${which}` : ""}`
       : `${shown} of ${cell.count} pictures, ${which}`;
