@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +139,7 @@ class Prediction:
 
 def predict(
     run: str | Path | Run | Classifier, pictures: Iterable[Source], *, top_k: int = 1, chunk: int = 64
-) -> Iterable[Prediction]:
+) -> Iterator[Prediction]:
     """Answers for `pictures`, in order, a chunk at a time; unreadable ones are reported, not raised."""
     import torch
 
@@ -167,7 +167,10 @@ def predict(
 
 
 def summary(
-    model: str, input_size: tuple[int, int, int] | None = None, num_classes: int | None = None, **arguments: Any
+    model: str,
+    input_size: tuple[int, int, int] | None = None,
+    num_classes: int | None = None,
+    **arguments: Any,
 ) -> tuple[list[LayerRow], tuple[int, int, int]]:
     """The layer table of a network for pictures of `input_size` (channels, height, width), by default its own.
 

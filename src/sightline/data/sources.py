@@ -36,6 +36,8 @@ def open_dataset(source: str | PathLike[str]) -> ImageDataset:
     try:
         path = path.expanduser()
         exists = bool(str(source)) and path.exists()
+    except PermissionError as error:
+        raise SightlineError(f"{source} cannot be opened: permission denied.") from error
     except (OSError, ValueError, RuntimeError):  # too long, with a zero byte, or the home of nobody
         exists = False
     name = str(source).lower().replace("_", "-")

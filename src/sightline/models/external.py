@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def create(
     name: str,
     num_classes: int | None,
     in_chans: int | None,
-    img_size: int | tuple[int, int] | None,
+    img_size: int | Sequence[int] | None,
     kwargs: dict[str, Any],
 ) -> nn.Module:
     """Build a network of a library; see `sightline.models.create_model`."""

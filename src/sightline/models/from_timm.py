@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import typing
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -47,7 +48,7 @@ def create(
     name: str,
     num_classes: int | None,
     in_chans: int | None,
-    img_size: int | tuple[int, int] | None,
+    img_size: int | Sequence[int] | None,
     kwargs: dict[str, Any],
 ) -> nn.Module:
     """Build timm's `name`; `img_size` goes to the constructor where the architecture has a fixed one."""
@@ -55,7 +56,7 @@ def create(
     options = kwargs | {k: v for k, v in given.items() if v is not None}
     fixed = config(name).fixed_input_size
     if img_size is not None and fixed:
-        options["img_size"] = img_size
+        options["img_size"] = image_size(img_size, 0)
     try:
         model = build(name, **options)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:

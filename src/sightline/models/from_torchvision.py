@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, cast
@@ -165,7 +165,7 @@ def build(name: str, **kwargs: Any) -> nn.Module:
 
 
 def create(
-    name: str, num_classes: int, in_chans: int, img_size: int | tuple[int, int] | None, kwargs: dict[str, Any]
+    name: str, num_classes: int, in_chans: int, img_size: int | Sequence[int] | None, kwargs: dict[str, Any]
 ) -> nn.Module:
     """Build torchvision's `name` and teach it the protocol; see `sightline.models.create_model`."""
     from torchvision.models import get_model_builder

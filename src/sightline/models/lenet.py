@@ -96,22 +96,22 @@ class Subsample(nn.Module):
 class TableConvolution(nn.Module):
     """C3: a 5x5 convolution in which a map sees only the maps that `C3_TABLE` lists for it.
 
-    The table has 6 maps with three inputs, 9 with four and 1 with six: three grouped convolutions, a group
-    a map.
+    It has a kernel for each of the table's 60 links and a bias for each of its 16 maps. For the convolution the
+    kernels are laid into their places among 16 x 6, zeros elsewhere.
     """
 
-    sources: Tensor
+    links: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("sources", torch.tensor([i for row in C3_TABLE for i in row]), persistent=False)
-        self.three = nn.Conv2d(18, 6, 5, groups=6)
-        self.four = nn.Conv2d(36, 9, 5, groups=9)
-        self.six = nn.Conv2d(6, 1, 5)
+        links = [6 * target + source for target, row in enumerate(C3_TABLE) for source in row]
+        self.register_buffer("links", torch.tensor(links), persistent=False)
+        self.weight = nn.Parameter(torch.empty(60, 5, 5))
+        self.bias = nn.Parameter(torch.empty(16))
 
     def forward(self, x: Tensor) -> Tensor:
-        three, four, six = torch.split(x[:, self.sources], [18, 36, 6], dim=1)
-        return torch.cat([self.three(three), self.four(four), self.six(six)], dim=1)
+        kernels = self.weight.new_zeros(16 * 6, 5, 5).index_copy(0, self.links, self.weight)
+        return F.conv2d(x, kernels.view(16, 6, 5, 5), self.bias)
 
 
 class RBFOutput(nn.Module):
@@ -159,11 +159,19 @@ class LeNet5Of1998(nn.Module):
         self.out = RBFOutput()
         self.num_features, self.head_hidden_size = 120, 84
         self.feature_info = feature_info("squash2", "squash4", "squash5")
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear | Subsample):
-                fan_in = 4 if isinstance(module, Subsample) else module.weight[0].numel()
-                for parameter in module.parameters(recurse=False):
-                    nn.init.uniform_(parameter, -2.4 / fan_in, 2.4 / fan_in)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Each unit's weights and bias uniform in +-2.4 / fan-in, the number of its inputs."""
+        for module in (self.c1, self.c5, self.f6):
+            uniform_(module, 2.4 / module.weight[0].numel())
+        for module in (self.s2, self.s4):
+            uniform_(module, 2.4 / 4)
+        uniform_(self.c3, 2.4 / 25)
+        with torch.no_grad():  # C3's maps have three, four or six inputs
+            fan_in = torch.tensor([len(row) for row in C3_TABLE], device=self.c3.bias.device)
+            self.c3.bias /= fan_in
+            self.c3.weight /= fan_in.repeat_interleave(fan_in)[:, None, None]
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, in_chans, 32, 32) -> C5's maps (N, 120, 1, 1)."""
@@ -186,6 +194,11 @@ class LeNet5Of1998(nn.Module):
     def reset_classifier(self, num_classes: int) -> None:
         """Nothing to do for ten classes, the bitmaps are fixed; SightlineError for any other number."""
         require_ten(num_classes)
+
+
+def uniform_(module: nn.Module, bound: float) -> None:
+    for parameter in module.parameters():
+        nn.init.uniform_(parameter, -bound, bound)
 
 
 def require_ten(num_classes: int) -> None:

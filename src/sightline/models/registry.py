@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -93,7 +93,7 @@ def create_model(
     *,
     num_classes: int | None = None,
     in_chans: int | None = None,
-    img_size: int | tuple[int, int] | None = None,
+    img_size: int | Sequence[int] | None = None,
     weights: str | Path | None = None,
     **kwargs: Any,
 ) -> nn.Module:
@@ -110,8 +110,6 @@ def create_model(
     for what, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             raise SightlineError(f"{name}: {what} is a whole number of at least {least}, not {value!r}.")
-    if isinstance(img_size, list):  # as JSON and TOML spell a pair
-        img_size = tuple(img_size)
     library, rest = library_of(name)
     try:
         if library is not None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
     from sightline.data.dataset import ImageDataset
 
 Stage = Callable[[Image.Image], Image.Image]
+Mode = Literal["RGB", "L"]
 
 # Pictures that take less than this share of the free memory are held.
 MEMORY_SHARE = 0.3
 CHUNK = 256
 
 
-class Failure(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Failure:
     """A picture that could not be read: its index in the data set, its name, and why."""
 
     index: int
@@ -60,7 +63,7 @@ def cores() -> int:
 
 
 def read_chunks(
-    dataset: ImageDataset, stage: Stage, mode: str, size: int = CHUNK, threads: int | None = None
+    dataset: ImageDataset, stage: Stage, mode: Mode, size: int = CHUNK, threads: int | None = None
 ) -> Iterator[Prepared]:
     """Read `dataset` in order, `size` pictures at a time, each through `stage`; unreadable ones are reported.
 
@@ -90,7 +93,7 @@ def read_chunks(
 
 
 def read_all(
-    dataset: ImageDataset, stage: Stage, mode: str, progress: Callable[[int], None] | None = None
+    dataset: ImageDataset, stage: Stage, mode: Mode, progress: Callable[[int], None] | None = None
 ) -> Prepared:
     """The whole of `dataset` through `stage`; `progress` is told the number of pictures read so far."""
     indices, arrays, failures = [], [], []

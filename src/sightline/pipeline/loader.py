@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -114,7 +114,7 @@ class StepSampler(Sampler[list[Key]]):
         return len(self.batches)
 
 
-def unchanged(batch: Batch) -> Batch:
+def unchanged(batch: Any) -> Any:
     """The pictures come in whole batches already: nothing to collate."""
     return batch
 
@@ -124,7 +124,7 @@ class TrainLoader:
 
     def __init__(self, pictures: TrainPictures, batch_size: int, workers: int) -> None:
         self.sampler = StepSampler(batch_size)
-        self.loader: DataLoader[Batch] = DataLoader(
+        self.loader: DataLoader[Any] = DataLoader(
             pictures,
             batch_sampler=self.sampler,
             num_workers=workers,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sightline.errors import SightlineError
 from sightline.report.data import ReportData
-from sightline.report.thumbnails import data_uri
+from sightline.report.thumbnails import exact_uri
 
 if TYPE_CHECKING:
     from sightline.visualization.feature_maps import FeatureMap
@@ -81,7 +81,7 @@ def _attempt(view: str, make: Callable[[], T], missing: list[str]) -> T | None:
     try:
         return make()
     except SightlineError as error:
-        missing.append(f"There is no {view} here: {error}")
+        missing.append(f"No {view}: {error}")
     except Exception as error:
         missing.append(f"The {view} could not be made ({type(error).__name__}: {error}).")
     return None
@@ -127,7 +127,7 @@ def _filters(data: ReportData) -> Figure:
     detail = f"{count} filters of {height} × {width}" + (f" on {planes} planes" if planes > 1 else "")
     meaning = "in colour, grey is 0" if planes == 3 else "grey is 0, white positive, black negative"
     return Figure(
-        data_uri(image),
+        exact_uri(image),
         image.width,
         record.layer,
         f"{detail}; {meaning}; largest weight {record.scale:.3g}",
@@ -147,7 +147,7 @@ def _strip(data: ReportData) -> tuple[list[Figure], str]:
         (seen.width * (k := max(1, 160 // max(seen.size))), seen.height * k), Image.Resampling.NEAREST
     )
     shape = " × ".join(str(side) for side in pixels.shape)
-    first = Figure(data_uri(enlarged), 160, "input", shape, f"{data.refs[number]} as the network sees it")
+    first = Figure(exact_uri(enlarged), 160, "input", shape, f"{data.refs[number]} as the network sees it")
     return [first, *(_map(one) for one in spread(maps.maps, MAPS))], data.refs[number]
 
 
@@ -158,7 +158,7 @@ def _map(one: FeatureMap) -> Figure:
     image = draw_feature_map(one, planes=16, columns=4, tile=72)
     shape = " × ".join(str(side) for side in one.values.shape)
     return Figure(
-        data_uri(image), 160, one.layer, shape, f"{planes} of {len(one.values)} feature maps of {one.layer}"
+        exact_uri(image), 160, one.layer, shape, f"{planes} of {len(one.values)} feature maps of {one.layer}"
     )
 
 
@@ -176,6 +176,6 @@ def _readable(data: ReportData) -> tuple[int, Image.Image]:
     for number in order[:50]:
         try:
             return int(number), data.picture(int(number))
-        except (SightlineError, OSError):
+        except Exception:  # as for the thumbnails
             continue
     raise SightlineError("none of the pictures could be read.")

@@ -16,9 +16,14 @@ from sightline.report.data import ReportData
 from sightline.report.thumbnails import Thumbnails
 
 SPLITS = ("train", "val", "test")
-MISTAKES = 24
+MISTAKES = 25
 MISTAKE_SIDE = 160
 EXAMPLE_SIDE = 64
+SEEN = {
+    "test": ", which it had not seen,",
+    "val": ", which also chose the epoch,",
+    "train": ", which it learned from,",
+}
 SET_ASIDE = 100
 """Pictures set aside that are named; more are counted."""
 
@@ -51,11 +56,11 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """One class: how many pictures, and its three figures (None where undefined)."""
+    """One class: its place in the list, how many pictures, and its three figures (None where undefined)."""
 
+    place: int
     name: str
     support: int
-    predicted: int
     precision: Whisker | None
     recall: Whisker | None
     f1: Whisker | None
@@ -104,7 +109,7 @@ def headline(data: ReportData, parameters: int) -> Headline:
         ticks=axis_ticks(floor),
         trained=_trained(data),
         tested=(
-            f"Of {counted(scores.n, 'picture')} in the {scores.split} split, which it had not seen, "
+            f"Of {counted(scores.n, 'picture')} in the {scores.split} split{SEEN.get(scores.split, '')} "
             f"it named {right:,} right."
         ),
         baseline=(
@@ -132,14 +137,14 @@ def class_rows(data: ReportData) -> tuple[list[ClassRow], list[tuple[str, float]
 
     rows = [
         ClassRow(
+            place=place,
             name=one.name,
             support=one.support,
-            predicted=one.predicted,
             precision=bar(one.precision, one.precision_interval, one.predicted),
             recall=bar(one.recall, one.recall_interval, one.support),
             f1=bar(one.f1, one.f1_interval, one.support),
         )
-        for one in classes
+        for place, one in enumerate(classes)
     ]
     if len(rows) > 20:
         order = sorted(range(len(rows)), key=lambda i: 2.0 if classes[i].f1 is None else classes[i].f1 or 0.0)

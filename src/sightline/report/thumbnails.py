@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 
 from PIL import Image, features
 
-from sightline.errors import SightlineError
-
 BUDGET = 3_000_000
 """Characters of the page that thumbnails may take. A person mails the file; a browser opens it at once."""
 
@@ -22,19 +20,30 @@ LOSSLESS = 900
 """Bytes up to which a thumbnail is kept exact, as small and plain pictures (digits) can be."""
 
 
-def data_uri(image: Image.Image) -> str:
-    """`image` as a data URI: exact where that takes few bytes or has transparency, else lossy.
+def exact_uri(image: Image.Image) -> str:
+    """A drawing as a data URI, pixel for pixel."""
+    return _uri(*_exact(image))
 
-    WebP has a tenth of JPEG's overhead, which is most of a thumbnail; without it, PNG and JPEG.
-    """
-    webp = features.check("webp")
-    exact = _encoded(image, "WEBP", lossless=True) if webp else _encoded(image, "PNG", optimize=True)
-    if len(exact) <= LOSSLESS or image.mode in ("LA", "RGBA"):
-        kind, content = ("webp" if webp else "png"), exact
-    elif webp:
-        kind, content = "webp", _encoded(image, "WEBP", quality=80)
-    else:
-        kind, content = "jpeg", _encoded(image, "JPEG", quality=80, optimize=True)
+
+def thumbnail_uri(image: Image.Image) -> str:
+    """A picture as a data URI: exact where that takes few bytes, else lossy."""
+    if image.width * image.height <= 48 * 48:  # a larger one never is that plain
+        kind, content = _exact(image)
+        if len(content) <= LOSSLESS:
+            return _uri(kind, content)
+    # WebP has a tenth of JPEG's overhead, which is most of a thumbnail.
+    if features.check("webp"):
+        return _uri("webp", _encoded(image, "WEBP", quality=80))
+    return _uri("jpeg", _encoded(image, "JPEG", quality=80, optimize=True))
+
+
+def _exact(image: Image.Image) -> tuple[str, bytes]:
+    if features.check("webp"):
+        return "webp", _encoded(image, "WEBP", lossless=True)
+    return "png", _encoded(image, "PNG", optimize=True)
+
+
+def _uri(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
@@ -72,8 +81,8 @@ class Thumbnails:
             # The readers give L or RGB; anything else would be somebody's own `picture`.
             image = image if image.mode in ("L", "RGB") else image.convert("RGB")
             small = image.copy() if max(image.size) <= side else _shrunk(image, side)
-            uri = data_uri(small)
-        except (SightlineError, OSError, ValueError):
+            uri = thumbnail_uri(small)
+        except Exception:  # whatever is wrong with one picture, it must not cost the report
             return None
         self.spent += len(uri)
         self.largest = max(self.largest, *image.size)

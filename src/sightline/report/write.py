@@ -46,7 +46,8 @@ def write_report(path: str | os.PathLike[str], data: ReportData) -> None:
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     page = render(data)
     try:
-        beside.write_text(page, encoding="utf-8")
+        # File names need not be text: what UTF-8 cannot hold is spelled out.
+        beside.write_text(page, encoding="utf-8", errors="backslashreplace")
         beside.replace(target)
     except OSError as error:
         with contextlib.suppress(OSError):

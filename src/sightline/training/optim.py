@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -10,19 +10,25 @@ from torch.optim.swa_utils import AveragedModel
 
 from sightline.training.recipe import Recipe
 
+Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
+
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """The trainable parameters in two groups: matrices and kernels decay; vectors (norms, biases) do not.
 
     Position embeddings and class tokens do not decay either: what a model lists in `no_weight_decay()`.
     """
-    listed = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
-    spared_names = set(listed) if isinstance(listed, (set, frozenset, list, tuple)) else set()
-    decayed, spared = [], []
+    listing: Callable[[], Iterable[str]] | None = getattr(model, "no_weight_decay", None)
+    spared_names = set(listing()) if callable(listing) else set()
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (spared if parameter.ndim <= 1 or name in spared_names else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    groups: list[dict[str, object]] = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
     return [group for group in groups if group["params"]]
 
 
@@ -44,12 +50,12 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of `model`, buffers too, that forgets its start: decay min(decay, (1+n)/(10+n))."""
 
     @torch.no_grad()
-    def average(mean: Sequence[torch.Tensor], new: Sequence[torch.Tensor], count: torch.Tensor | int) -> None:
+    def average(mean: Tensors, new: Tensors, count: torch.Tensor | int) -> None:
         share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
         if mean[0].is_floating_point():
-            torch._foreach_lerp_(mean, new, share)  # type: ignore[arg-type]
+            torch._foreach_lerp_(mean, new, share)
         else:
             for kept, value in zip(mean, new, strict=True):
                 kept.copy_(value)
 
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)  # type: ignore[arg-type]
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)

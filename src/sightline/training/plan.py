@@ -139,7 +139,9 @@ class Planner:
         photos = facts.side > SMALL_SIDE
         info = None if "/" in self.value("model.name") else model_info(self.value("model.name"))
         if info is not None and info.family in OF_ONE_SIZE:
-            self.choose("input.size", info.input[1], f"Pictures at {info.input[1]} pixels, as {info.name} takes them.")
+            self.choose(
+                "input.size", info.input[1], f"Pictures at {info.input[1]} pixels, as {info.name} takes them."
+            )
             if info.name == "lenet5_1998":
                 self.choose("input.channels", 1)
         self.choose("input.channels", 1 if facts.grey and not pretrained else 3)

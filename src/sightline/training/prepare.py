@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import torch
 
 from sightline.data.split import make_splits
 from sightline.errors import SightlineError
-from sightline.pipeline.cache import Failure, Prepared, fits, read_all
+from sightline.pipeline.cache import Failure, Mode, Prepared, Stage, fits, read_all
 from sightline.pipeline.loader import PlainPictures, TrainLoader, TrainPictures
 from sightline.training.build import build_model
 from sightline.training.loop import Trainer
@@ -55,7 +54,7 @@ def prepare(dataset: ImageDataset, recipe: Recipe, watcher: Quiet) -> Job:
         reasons.append(said)
     stage = canonical_stage(recipe)
     channels = recipe.input.channels or 3
-    mode = "L" if channels == 1 else "RGB"
+    mode: Mode = "L" if channels == 1 else "RGB"
     side = recipe.input.store_size or 0
     held = None
     if fits(len(train), int(side * side * channels * 1.4)):
@@ -88,14 +87,16 @@ def prepare(dataset: ImageDataset, recipe: Recipe, watcher: Quiet) -> Job:
     return Job(dataset, recipe, reasons, trainer, set_aside)
 
 
-def canonical_stage(recipe: Recipe) -> Callable[..., object]:
+def canonical_stage(recipe: Recipe) -> Stage:
     """What every training picture goes through before it is augmented."""
     shape = recipe.input
+    assert shape.store_size is not None
+    assert shape.fit is not None
     return partial(store_image, size=shape.store_size, fit=shape.fit, interpolation=shape.interpolation)
 
 
 def make_preprocess(
-    recipe: Recipe, train: ImageDataset, held: Prepared | None, stage: Callable[..., object], mode: str
+    recipe: Recipe, train: ImageDataset, held: Prepared | None, stage: Stage, mode: Mode
 ) -> Preprocess:
     """The recipe's fixed map, normalised by what the pretrained weights expect, or by the training pictures."""
     shape = recipe.input
@@ -114,7 +115,7 @@ def make_preprocess(
 
 
 def normalisation(
-    recipe: Recipe, train: ImageDataset, held: Prepared | None, stage: Callable[..., object], mode: str
+    recipe: Recipe, train: ImageDataset, held: Prepared | None, stage: Stage, mode: Mode
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std) a channel, on the scale 0..1: the architecture's own, the weights', or the training pictures'."""
     from sightline.models import model_info
@@ -128,7 +129,7 @@ def normalisation(
         return (mean, std) if channels == 3 else ((float(np.mean(mean)),), (float(np.mean(std)),))
     if held is None:
         sample = train.subset(np.unique(np.linspace(0, len(train) - 1, STATISTICS).astype(np.int64)))
-        held = read_all(sample, stage, mode)  # type: ignore[arg-type]
+        held = read_all(sample, stage, mode)
     step = max(1, len(held.arrays) // STATISTICS)
     total, square, count = np.zeros(channels), np.zeros(channels), 0
     for array in held.arrays[::step]:

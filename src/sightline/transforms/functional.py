@@ -49,5 +49,5 @@ def crop_batch(
 def gaussian_noise(image: np.ndarray, std: float, draw: float) -> np.ndarray:
     """uint8 `image` plus Gaussian noise of `std` (1 is the whole range); `draw` in [0, 1) seeds the noise."""
     rng = np.random.Generator(np.random.Philox(key=int(draw * 2**32)))
-    noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(std * 255.0)
-    return np.rint(image + noise).clip(0, 255).astype(np.uint8)
+    noise: np.ndarray = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(std * 255.0)
+    return np.asarray(np.rint(image + noise).clip(0, 255), dtype=np.uint8)
