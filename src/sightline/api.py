@@ -286,10 +286,11 @@ def conclude(run: Run, job: Job, state: TrainState, watch: Quiet, source: str, s
     tested = test.subset(indices)
     scores = score(probabilities, tested.targets, classifier.classes, split="test")
     run.write_json(SCORES, scores.to_dict())
+    best_epoch = state.best.epoch if state.best else None
     facts = {
         "source": source,
         "seconds": round(seconds, 1),
-        "best_epoch": state.best.epoch if state.best else None,
+        "best_epoch": best_epoch,
         "reasons": job.reasons,
         "set_aside": set_aside,
         "environment": environment(),
@@ -309,7 +310,7 @@ def conclude(run: Run, job: Job, state: TrainState, watch: Quiet, source: str, s
             },
             recipe=job.recipe.to_dict(),
             reasons=job.reasons,
-            history=state.history,
+            history=[row | {"best": row["epoch"] == best_epoch} for row in state.history],
             scores=scores,
             probabilities=probabilities,
             targets=tested.targets,

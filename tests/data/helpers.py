@@ -1,23 +1,41 @@
-"""What the tests of data sets share: made-up pictures on disk, and what a data set or an error says."""
+"""What the tests of data sets share: made-up pictures, and what a data set or an error says."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from sightline.data import ImageDataset, open_dataset
+from sightline.data import ImageDataset, open_dataset, read_image
 from sightline.data.dataset import SPLITS
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, UnreadableImage
+
+
+def colours(height: int = 12, width: int = 20) -> Image.Image:
+    rng = np.random.default_rng(5)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def encoded(image: Image.Image, format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def reason(source: object) -> str:
+    """Why `read_image` refuses `source`."""
+    with pytest.raises(UnreadableImage) as caught:
+        read_image(source)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return caught.value.reason
 
 
 def png(grey: int = 0) -> bytes:
     """A picture 3 wide and 2 high."""
-    buffer = io.BytesIO()
-    Image.new("L", (3, 2), grey).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encoded(Image.new("L", (3, 2), grey), "PNG")
 
 
 def tree(root: Path, *paths: str) -> Path:

@@ -151,7 +151,7 @@ def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     assert f"{file} cannot be unpacked" in error(file)
     (tmp_path / "file").touch()
     monkeypatch.setenv("SIGHTLINE_HOME", str(tmp_path / "file"))
-    assert f"{file} cannot be unpacked: Not a directory" in error(file)
+    assert f"{file} cannot be unpacked into {tmp_path / 'file' / 'archives'}: Not a directory" in error(file)
 
 
 def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, home: Path) -> None:
     """
     run = [sys.executable, "-c", textwrap.dedent(script), file]
     said = subprocess.run(run, capture_output=True, text=True, check=True).stdout
-    assert said == f"{file} cannot be unpacked: File too large.\n"
+    assert said == f"{file} cannot be unpacked into {home / 'archives'}: File too large.\n"
     assert not list((home / "archives").iterdir())
 
 

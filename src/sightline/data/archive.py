@@ -44,7 +44,9 @@ def open_archive(path: Path) -> ImageDataset:
             _unpack(path, target)
         folder = _enter(target)
     except OSError as error:
-        raise SightlineError(f"{path} cannot be unpacked: {error.strerror or error}.") from error
+        raise SightlineError(
+            f"{path} cannot be unpacked into {home() / 'archives'}: {error.strerror or error}."
+        ) from error
     try:
         return open_folder(folder, name=name)
     except SightlineError as error:

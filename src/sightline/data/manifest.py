@@ -204,7 +204,8 @@ def _parquet_cells(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
                     line += 1
                     yield line, cells
     except (pyarrow.ArrowException, OSError) as error:
-        raise SightlineError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}.") from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise SightlineError(f"{path} cannot be read as Parquet: {reason}.") from error
 
 
 def _texts(column: Any) -> list[str]:

@@ -140,7 +140,7 @@ ROWS = (
         params=25_557_032,
         mult_adds=4_089_184_256,
         errors=(FB_RESNET(24.01, 7.02),),
-        weights=(v1("resnet50-0676ba61.pth", 23.87, 7.138), v2("resnet50-11ad3fa6.pth", 19.142, 4.566)),
+        weights=(v2("resnet50-11ad3fa6.pth", 19.142, 4.566), v1("resnet50-0676ba61.pth", 23.87, 7.138)),
         note=V15.format("resnet50"),
     ),
     resnet(
@@ -148,7 +148,7 @@ ROWS = (
         params=44_549_160,
         mult_adds=7_801_405_440,
         errors=(FB_RESNET(22.44, 6.21),),
-        weights=(v1("resnet101-63fe2227.pth", 22.626, 6.454), v2("resnet101-cd907fc2.pth", 18.114, 4.22)),
+        weights=(v2("resnet101-cd907fc2.pth", 18.114, 4.22), v1("resnet101-63fe2227.pth", 22.626, 6.454)),
         note=V15.format("resnet101"),
     ),
     resnet(
@@ -156,7 +156,7 @@ ROWS = (
         params=60_192_808,
         mult_adds=11_513_626_624,
         errors=(FB_RESNET(22.16, 6.16),),
-        weights=(v1("resnet152-394f9c45.pth", 21.688, 5.954), v2("resnet152-f82ba261.pth", 17.716, 3.998)),
+        weights=(v2("resnet152-f82ba261.pth", 17.716, 3.998), v1("resnet152-394f9c45.pth", 21.688, 5.954)),
         note=V15.format("resnet152"),
     ),
     resnet(
@@ -214,8 +214,8 @@ ROWS = (
         mult_adds=4_230_479_872,
         errors=(RESNEXT_REPOSITORY(22.2, None),),
         weights=(
-            v1("resnext50_32x4d-7cdf4587.pth", 22.382, 6.302),
             v2("resnext50_32x4d-1a0047aa.pth", 18.802, 4.66),
+            v1("resnext50_32x4d-7cdf4587.pth", 22.382, 6.302),
         ),
     ),
     resnext(
@@ -233,8 +233,8 @@ ROWS = (
         mult_adds=16_414_015_488,
         errors=(TORCHVISION(20.688, 5.474),),
         weights=(
-            v1("resnext101_32x8d-8ba56ff5.pth", 20.688, 5.474),
             v2("resnext101_32x8d-110c445d.pth", 17.166, 3.772),
+            v1("resnext101_32x8d-8ba56ff5.pth", 20.688, 5.474),
         ),
     ),
     resnext(
@@ -250,8 +250,8 @@ ROWS = (
         mult_adds=11_398_021_120,
         errors=(WRN_REPOSITORY(21.9, 5.79),),
         weights=(
-            v1("wide_resnet50_2-95faca4d.pth", 21.532, 5.914),
             v2("wide_resnet50_2-9ba9bcbe.pth", 18.398, 4.242),
+            v1("wide_resnet50_2-95faca4d.pth", 21.532, 5.914),
         ),
     ),
     wide(
@@ -260,8 +260,8 @@ ROWS = (
         mult_adds=22_753_050_624,
         errors=(TORCHVISION(21.152, 5.716),),
         weights=(
-            v1("wide_resnet101_2-32ee1156.pth", 21.152, 5.716),
             v2("wide_resnet101_2-d733dc28.pth", 17.49, 3.98),
+            v1("wide_resnet101_2-32ee1156.pth", 21.152, 5.716),
         ),
     ),
     cifar_resnet(name="resnet20", params=269_722, mult_adds=40_551_040),

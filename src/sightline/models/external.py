@@ -71,7 +71,7 @@ def info(library: str, name: str) -> ModelInfo:
         weights = from_torchvision.published(name)
         side = from_torchvision.native_size(name)
         input_size, classes = (3, side, side), 1000
-        mean, std = weights[-1].mean, weights[-1].std
+        mean, std = weights[0].mean, weights[0].std
     try:
         with torch.device("meta"):
             net = from_timm.build(name) if library == "timm" else from_torchvision.build(name)

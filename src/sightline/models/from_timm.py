@@ -78,14 +78,14 @@ def runs_at(model: nn.Module, size: tuple[int, int]) -> bool:
 
 
 def published(name: str) -> tuple[PublishedWeights, ...]:
-    """The published sets of `name` (its tags), the recommended one last."""
+    """The published sets of `name` (its tags), the recommended one first."""
     from timm.models import get_arch_pretrained_cfgs, split_model_name_tag
 
     arch, wanted = split_model_name_tag(name)
     recommended = wanted or config(arch).tag
     cfgs = [cfg for cfg in get_arch_pretrained_cfgs(arch).values() if cfg.has_weights]
     rows = []
-    for cfg in sorted(cfgs, key=lambda cfg: cfg.tag == recommended):
+    for cfg in sorted(cfgs, key=lambda cfg: cfg.tag != recommended):
         hub = f"https://huggingface.co/{cfg.hf_hub_id}/resolve/main/model.safetensors"
         rows.append(
             PublishedWeights(

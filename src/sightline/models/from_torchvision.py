@@ -161,7 +161,14 @@ def build(name: str, **kwargs: Any) -> nn.Module:
 
     if name in WITHOUT_AUXILIARY:
         kwargs = kwargs | {"aux_logits": False, "init_weights": True}
-    return cast(nn.Module, get_model(name, weights=None, **kwargs))
+    net: nn.Module
+    try:
+        net = get_model(name, weights=None, **kwargs)
+    except NotImplementedError:  # RegNet computes its widths with tensors, which cannot be on the meta device
+        with torch.device("cpu"):
+            net = get_model(name, weights=None, **kwargs)
+        net = net.to("meta")
+    return net
 
 
 def create(
@@ -279,13 +286,13 @@ def widen_stem(net: nn.Module, in_chans: int) -> None:
 
 
 def published(name: str) -> tuple[PublishedWeights, ...]:
-    """The published sets of `name`, the recommended one last."""
+    """The published sets of `name`, the recommended one first."""
     import torchvision.models as tv
 
     enum = tv.get_model_weights(name)
     default = enum.DEFAULT.name
     rows = []
-    for entry in sorted(enum, key=lambda entry: entry.name == default):
+    for entry in sorted(enum, key=lambda entry: entry.name != default):
         preset = entry.transforms()
         metrics = entry.meta["_metrics"]["ImageNet-1K"]
         # These two renormalise ImageNet's mean and deviation to 0.5 inside; outside is where it belongs.

@@ -6,15 +6,12 @@ digits. Its ReLU and pooling steps are modules, so that a layer table shows them
 `lecture_vit` is the toy on which the slides explain the Vision Transformer (Dosovitskiy et al., "An Image
 is Worth 16x16 Words", ICLR 2021, arXiv 2010.11929).
     The slide fixes: 16 patches, a class token (17 tokens), width 64, a position embedding added to them,
-    LayerNorm
-        of 128 parameters, 4 heads of 16 concatenated to 64, an MLP head on the class token.
+        LayerNorm of 128 parameters, 4 heads of 16 concatenated to 64, an MLP head on the class token.
     We chose: the position embedding is learned; four blocks; the MLP is four times as wide as the tokens;
-    LayerNorm
-        before each branch and once more at the end, as in the paper.
+        LayerNorm before each branch and once more at the end, as in the paper.
     Where a slide slips, this follows the paper: scores are divided by sqrt(16), the width of one head, and
-    not by
-        sqrt(64); LayerNorm divides by sqrt(variance + eps), over the channels of one token and not over the
-        batch; GELU stands between the two linear layers of the MLP.
+        not by sqrt(64); LayerNorm divides by sqrt(variance + eps), over the channels of one token and not
+        over the batch; GELU stands between the two linear layers of the MLP.
 """
 
 # In PyTorch's stubs the call of a module is Any.
@@ -96,9 +93,7 @@ class LectureNet(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Cuts the picture into patches and projects each to `dim` numbers: a convolution whose stride is its
-    side.
-    """
+    """Cuts the picture into patches and projects each to `dim` numbers, by a convolution of stride its side."""
 
     def __init__(self, in_chans: int, dim: int, patch_size: tuple[int, int]) -> None:
         super().__init__()
@@ -110,8 +105,7 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention: softmax(Q K^T / sqrt(d)) V in each head, d the width of a head; then a
-    projection.
+    """Multi-head self-attention: softmax(Q K^T / sqrt(d)) V in each head of width d, then a projection.
 
     The softmax is a module of its own, so that the attention maps can be looked at.
     """
@@ -163,9 +157,9 @@ class Block(nn.Module):
 class LectureViT(nn.Module):
     """The slides' toy Vision Transformer: a 4x4 grid of patches whatever the picture's size, 17 tokens of 64.
 
-    depth: blocks. mlp_ratio: the MLP's hidden width over the tokens'. embed_dim, num_heads: the slide's 64
-    and 4. img_size: side or (height, width), multiples of 4. Parameter names are timm's for the Vision
-    Transformer.
+    embed_dim, num_heads: the slide's 64 and 4. depth: blocks. mlp_ratio: the MLP's hidden width over the tokens'.
+    img_size: side or (height, width), multiples of 4.
+    Parameter names are those of timm's Vision Transformer.
     """
 
     num_prefix_tokens = 1  # the class token, which stands before the patches

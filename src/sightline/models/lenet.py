@@ -3,18 +3,20 @@
     LeCun, Bottou, Bengio, Haffner: Gradient-Based Learning Applied to Document Recognition.
     Proceedings of the IEEE 86(11), November 1998, doi 10.1109/5.726791; section II-B
 
-`lenet5_1998` is the paper's network, layer for layer: 60,000 trainable parameters and 340,908 connections.
-    C1  5x5 convolution to 6 maps                                           156 parameters   122,304
-    connections S2  sum of 2x2 pixels, times a coefficient, plus a bias                  12
-    5,880 C3  5x5 convolution to 16 maps, each from some of S2's (Table I)      1,516              151,600
-    S4  as S2                                                                32                2,000 C5  5x5
-    convolution to 120 maps of one pixel                         48,120               48,120 F6  84 units,
-    fully connected                                        10,164               10,164 OUT squared distance
-    from F6 to a fixed picture of each digit             0                  840
-All units up to F6 are squashed by 1.7159 tanh(2/3 a). The output's distances are penalties: the smallest
-wins. Here they are negated, so that the largest logit wins as in every other network. The paper feeds 32x32
-pixels with a white background of -0.1 and ink of 1.175; for pictures in which ink is 1 and paper 0, as in
-MNIST's files, that is mean 0.0784 and standard deviation 0.7843 (`model_info` has them).
+`lenet5_1998` is the paper's network, layer for layer:
+                                                                        parameters   connections
+    C1   5x5 convolution to 6 maps                                             156       122,304
+    S2   sum of 2x2 pixels, times a coefficient, plus a bias                    12         5,880
+    C3   5x5 convolution to 16 maps, each from some of S2's (Table I)        1,516       151,600
+    S4   as S2                                                                  32         2,000
+    C5   5x5 convolution to 120 maps of one pixel                           48,120        48,120
+    F6   84 units, fully connected                                          10,164        10,164
+    OUT  squared distance from F6 to a fixed picture of each digit               0           840
+                                                                            60,000       340,908
+All units up to F6 are squashed by 1.7159 tanh(2/3 a). The output's distances are penalties: the smallest wins.
+Here they are negated, so that the largest logit wins as in every other network.
+The paper feeds 32x32 pixels, the white background at -0.1 and the ink at 1.175. For pictures in which ink is 1
+and paper 0, as in MNIST's files, that is mean 0.0784 and standard deviation 0.7843 (`model_info` has them).
 
 `lenet5` is the same body as it is written today: every map of C3 sees every map of S2, ReLU, max pooling, a
 linear output: 61,706 parameters. It takes any number of classes, and pictures from 28x28 on.
@@ -65,9 +67,7 @@ BITMAPS = """
 
 
 def digit_bitmaps() -> Tensor:
-    """The fixed centres of the output units: (10, 84), ink +1 and paper -1, row by row of 12 rows of 7
-    pixels.
-    """
+    """The fixed centres of the output units, (10, 84): ink +1, paper -1, twelve rows of seven pixels."""
     rows = [line.split() for line in BITMAPS.strip().splitlines()]
     digits = ["".join(row[digit] for row in rows) for digit in range(10)]
     return torch.tensor([[1.0 if pixel == "#" else -1.0 for pixel in digit] for digit in digits])
@@ -96,8 +96,8 @@ class Subsample(nn.Module):
 class TableConvolution(nn.Module):
     """C3: a 5x5 convolution in which a map sees only the maps that `C3_TABLE` lists for it.
 
-    It has a kernel for each of the table's 60 links and a bias for each of its 16 maps. For the convolution the
-    kernels are laid into their places among 16 x 6, zeros elsewhere.
+    It has a kernel for each of the table's 60 links and a bias for each of its 16 maps. For the convolution
+    the kernels are laid into their places among 16 x 6, zeros elsewhere.
     """
 
     links: Tensor
@@ -115,9 +115,7 @@ class TableConvolution(nn.Module):
 
 
 class RBFOutput(nn.Module):
-    """Ten Euclidean radial basis function units; the logit is minus the squared distance to the digit's
-    bitmap.
-    """
+    """Ten Euclidean radial basis functions: the logit is minus the squared distance to a digit's bitmap."""
 
     bitmaps: Tensor
 
@@ -132,7 +130,8 @@ class RBFOutput(nn.Module):
 class LeNet5Of1998(nn.Module):
     """The paper's LeNet-5. Ten classes, the digits 0 to 9 in this order, and 32x32 pixels only.
 
-    Weights start uniform in +-2.4 / fan-in (Appendix A).
+    Trained best with `map_loss`: plain cross-entropy of these logits leaves the distances free to grow, and
+    learns slower.
     Raises SightlineError for another number of classes or another size.
     """
 
@@ -163,15 +162,15 @@ class LeNet5Of1998(nn.Module):
 
     def reset_parameters(self) -> None:
         """Each unit's weights and bias uniform in +-2.4 / fan-in, the number of its inputs."""
-        for module in (self.c1, self.c5, self.f6):
-            uniform_(module, 2.4 / module.weight[0].numel())
-        for module in (self.s2, self.s4):
-            uniform_(module, 2.4 / 4)
+        for layer in (self.c1, self.c5, self.f6):
+            uniform_(layer, 2.4 / layer.weight[0].numel())
+        for pooling in (self.s2, self.s4):
+            uniform_(pooling, 2.4 / 4)
         uniform_(self.c3, 2.4 / 25)
-        with torch.no_grad():  # C3's maps have three, four or six inputs
-            fan_in = torch.tensor([len(row) for row in C3_TABLE], device=self.c3.bias.device)
-            self.c3.bias /= fan_in
-            self.c3.weight /= fan_in.repeat_interleave(fan_in)[:, None, None]
+        with torch.no_grad():  # C3's maps see three, four or six maps of 25 inputs
+            sources = torch.tensor([len(row) for row in C3_TABLE], device=self.c3.bias.device)
+            self.c3.bias.div_(sources)
+            self.c3.weight.div_(sources.repeat_interleave(sources)[:, None, None])
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, in_chans, 32, 32) -> C5's maps (N, 120, 1, 1)."""
@@ -213,6 +212,16 @@ def feature_info(*modules: str) -> list[FeatureInfo]:
     """The three stages of either LeNet-5: after S2, S4 and C5."""
     stages = zip((6, 16, 120), (2, 4, 4), modules, strict=True)
     return [FeatureInfo(num_chs=c, reduction=r, module=m) for c, r, m in stages]
+
+
+def map_loss(logits: Tensor, targets: Tensor, j: float = 1.0) -> Tensor:
+    """The paper's criterion (equation 9), the mean of y_target + log(exp(-j) + sum_i exp(-y_i)), y = -logits.
+
+    It is cross-entropy with one more class, for rubbish, of the constant penalty `j`: where all distances
+    exceed it, there is still a pull towards the target's bitmap. The paper leaves the value of `j` open.
+    """
+    rubbish = logits.new_full((len(logits), 1), -j)
+    return F.cross_entropy(torch.cat([logits, rubbish], dim=1), targets)
 
 
 def connections(net: LeNet5Of1998) -> dict[str, int]:

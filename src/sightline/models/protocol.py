@@ -6,11 +6,13 @@ timm. A network is a plain `nn.Module` over normalised float tensors (N, C, H, W
     num_classes  in_chans     the classes it tells apart, the channels it takes
     num_features              channels of what `forward_features` returns
     head_hidden_size          length of what `forward_head(x, pre_logits=True)` returns
-    feature_info              a dict per stage: num_chs, reduction (pixels of the picture a cell spans),
-    module forward_features(x)       the body: feature maps (N, num_features, h, w), or tokens (N, T,
-    num_features) forward_head(x, pre_logits=False)   pooling and classifier: logits (N, num_classes), or
-    what enters it forward(x)                the head of the body get_classifier()          the last layer;
-    reset_classifier(n) puts a fresh one, `nn.Identity` for n = 0
+    feature_info              a dict per stage: num_chs, reduction (pixels that a cell spans), module (its name)
+    forward_features(x)       the body: feature maps (N, num_features, h, w), or tokens (N, T, num_features)
+    forward_head(x, pre_logits=False)
+                              pooling and classifier: logits (N, num_classes), or what enters the classifier
+    forward(x)                the head of the body
+    get_classifier()          the last layer
+    reset_classifier(n)       puts a fresh last layer for n classes, `nn.Identity` for none
 """
 
 from __future__ import annotations
@@ -61,9 +63,10 @@ def linear_head(num_features: int, num_classes: int) -> nn.Module:
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016, arXiv 1603.09382): in training, a sample skips the branch with
-    probability `drop_prob`; those that take it are scaled by 1 / (1 - drop_prob), so nothing changes in the
-    mean.
+    """Stochastic depth (Huang et al. 2016, arXiv 1603.09382).
+
+    In training a sample skips the branch with probability `drop_prob`; those that take it are scaled by
+    1 / (1 - drop_prob), so that nothing changes in the mean.
     """
 
     def __init__(self, drop_prob: float) -> None:
@@ -82,9 +85,7 @@ class DropPath(nn.Module):
 
 
 def drop_path_rates(rate: float, blocks: int) -> Iterator[DropPath | nn.Identity]:
-    """A DropPath for each block in turn, its rate rising linearly from 0 in the first to `rate` in the
-    last.
-    """
+    """A DropPath for each block in turn, its rate rising linearly from 0 to `rate` in the last."""
     for i in range(blocks):
         p = rate * i / max(blocks - 1, 1)
         yield DropPath(p) if p > 0 else nn.Identity()

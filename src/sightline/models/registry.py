@@ -35,8 +35,7 @@ def library_of(name: str) -> tuple[str | None, str]:
 
 
 def list_models(pattern: str | None = None) -> list[str]:
-    """The lineage's names in the order of its history, those that match `pattern` (`*`, `?`, `[...]`) if
-    given.
+    """The lineage's names, if given a `pattern` (`*`, `?`, `[...]`) those that match it.
 
     `torchvision/...` and `timm/...` patterns list those libraries' networks (and import them: some seconds).
     """
@@ -76,7 +75,7 @@ def model_arguments(name: str) -> dict[str, Any]:
 
 
 def published_weights(name: str) -> tuple[PublishedWeights, ...]:
-    """The published sets of weights of the network `name`, its recommended one last."""
+    """The published sets of weights of the network `name`, the recommended one first."""
     return model_info(name).weights
 
 
@@ -138,24 +137,19 @@ def create_model(
 
 
 def check_arguments(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """SightlineError for an argument that is not `known` (with near names), or of another kind than its
-    default.
-    """
+    """SightlineError for an argument that is not `known`, or whose value is of another kind than its default."""
     for key, value in given.items():
         if key not in known:
             close = near(key, known)
-            rest = (
-                f"did you mean {' or '.join(close)}?" if close else f"it takes {', '.join(known) or 'none'}."
-            )
+            takes = ", ".join(known) or "none of its own"
+            rest = f"did you mean {' or '.join(close)}?" if close else f"it takes {takes}."
             raise SightlineError(f"there is no argument {key!r}; {rest}")
         if not same_kind(value, known[key]):
             raise SightlineError(f"{key} takes a value such as {known[key]!r}, not {value!r}.")
 
 
 def same_kind(value: Any, default: Any) -> bool:
-    """Whether `value` may stand where `default` stands: same type, a whole number for a float, a list for a
-    tuple.
-    """
+    """Whether `value` may stand for `default`: of its type, a whole number for a float, a list for a tuple."""
     if default is None:
         return True
     if isinstance(default, tuple | list):

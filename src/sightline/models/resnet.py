@@ -161,13 +161,11 @@ class ResNet(nn.Module):
         resolution); "half", one 3x3 convolution of stride 2; or "cifar", one of stride 1. It is as wide as
         the first stage.
     shortcut: the paper's option "A", "B" or "C".
-    groups, base_width, stride_in: of bottlenecks alone. The 3x3 convolution has `groups` paths of
-    `base_width`
-        channels where the stage's width is 64; the stride stands in the "3x3" or the first "1x1" convolution.
-    img_size: only checked. Any size works from the smallest at which each stride still has two pixels to
-    join. drop_rate: dropout before the classifier. drop_path_rate: stochastic depth of the last block,
-    rising linearly. zero_init_residual: each block starts as the identity (Goyal et al. 2017, arXiv
-    1706.02677).
+    groups, base_width, stride_in: of bottlenecks alone. The 3x3 convolution has `groups` paths of `base_width`
+        channels where the stage's width is 64; the stride is in the "3x3" or in the first "1x1" convolution.
+    img_size: only checked. Any size will do at which each stride still has two pixels to join.
+    drop_rate: dropout before the classifier. drop_path_rate: stochastic depth of the last block, rising to it.
+    zero_init_residual: each block starts as the identity (Goyal et al. 2017, arXiv 1706.02677).
 
     Weights of convolutions are drawn as He et al. 2015 propose (normal, fan-out), as torchvision does.
     Raises SightlineError where the arguments make no network.
@@ -207,10 +205,8 @@ class ResNet(nn.Module):
             min(*layers, *widths, groups, base_width) >= 1,
             "layers, widths, groups and base_width are at least 1.",
         )
-        require(
-            all(a <= b for a, b in pairwise(widths)) or shortcut != "A",
-            "with shortcut A widths cannot shrink.",
-        )
+        grows = all(a <= b for a, b in pairwise(widths))
+        require(grows or shortcut != "A", "with shortcut A widths cannot shrink.")
         require(0 <= drop_rate < 1 and 0 <= drop_path_rate < 1, "drop_rate and drop_path_rate lie in [0, 1).")
         require(
             block != "plain" or not (drop_path_rate or zero_init_residual),
@@ -232,13 +228,13 @@ class ResNet(nn.Module):
         if stem == "imagenet":
             self.conv1 = nn.Conv2d(in_chans, chans, 7, stride=2, padding=3, bias=False)  # B, 64, 112, 112
         else:
-            self.conv1 = conv3x3(in_chans, chans, stride=stem_reduction)  # B, 16, 32, 32
+            self.conv1 = conv3x3(in_chans, chans, stride=stem_reduction)  # B, 16, 32, 32 in the paper's
         self.bn1 = nn.BatchNorm2d(chans)
         self.relu = nn.ReLU()
-        self.maxpool = (
-            nn.MaxPool2d(3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
-        )  # B, 64, 56, 56
-        self.feature_info = [FeatureInfo(num_chs=chans, reduction=max(1, reduction // 2), module="relu")]
+        pooled = stem == "imagenet"
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if pooled else nn.Identity()  # B, 64, 56, 56
+        stem_info = FeatureInfo(num_chs=chans, reduction=2 if pooled else stem_reduction, module="relu")
+        self.feature_info = [stem_info]
 
         drop_paths = drop_path_rates(drop_path_rate, sum(layers))
         self.stages = [f"layer{i}" for i in range(1, len(layers) + 1)]
@@ -252,9 +248,8 @@ class ResNet(nn.Module):
                 )
                 blocks.append(make(chans, width, stride, downsample, next(drop_paths)))
                 chans, reduction = out_chans, reduction * stride
-            self.add_module(
-                stage, nn.Sequential(*blocks)
-            )  # B, 64 x expansion, 56, 56 ... 512 x expansion, 7, 7
+            # B, 64 x expansion, 56, 56 in the first stage to B, 512 x expansion, 7, 7 in the fourth
+            self.add_module(stage, nn.Sequential(*blocks))
             self.feature_info.append(FeatureInfo(num_chs=chans, reduction=reduction, module=stage))
 
         self.num_features = self.head_hidden_size = chans
@@ -296,9 +291,8 @@ class ResNet(nn.Module):
 
 bottleneck = partial(ResNet, block="bottleneck")
 plain = partial(ResNet, block="plain")
-cifar = partial(
-    ResNet, stem="cifar", shortcut="A", widths=(16, 32, 64), num_classes=10
-)  # section 4.2; 6n + 2 layers
+# The paper's section 4.2: 6n + 2 layers.
+cifar = partial(ResNet, stem="cifar", shortcut="A", widths=(16, 32, 64), num_classes=10)
 # Ours, for a few hundred to some ten thousand pictures on a laptop: the paper's basic blocks, one a stage.
 small = partial(ResNet, layers=(1, 1, 1, 1), widths=(32, 64, 128, 256), num_classes=10)
 

@@ -68,15 +68,16 @@ class WeightsReport:
 def load_weights(model: nn.Module, source: str | Path) -> WeightsReport:
     """Load `source` into `model`, in place.
 
-    source: a `.safetensors`, `.pth` or `.pt` file; a folder with a `model.safetensors` (a run, a bundle);
-    or the name
-        of a published set (`available_weights`; "DEFAULT" is the recommended one), downloaded on the first
-        use.
+    source: a `.safetensors`, `.pth` or `.pt` file; a folder with a `model.safetensors` (a run, a bundle); or
+        the name of a published set (`available_weights`; "DEFAULT" is the recommended one), which is
+        downloaded on the first use.
     Raises SightlineError, with the network unchanged, where the source cannot be had, read or fitted.
     """
     name = cast(str, getattr(model, "architecture", type(model).__name__))
     path = file_of(source)
     if path is not None:
+        if hasattr(model, "architecture"):
+            check_hash(path, name)
         return fit(model, read_state_dict(path), str(path), name)
     if not hasattr(model, "architecture"):
         raise SightlineError(
@@ -89,16 +90,19 @@ def load_weights(model: nn.Module, source: str | Path) -> WeightsReport:
         from sightline.models import from_timm
 
         return fit(model, from_timm.published_state(rest, row.name), f"{name} {row.name}", name)
-    return fit(model, read_state_dict(local or download(name, row)), f"{row.name} ({row.file})", name)
+    if local is None:
+        local = download(name, row)
+    check_hash(local, name)
+    return fit(model, read_state_dict(local), f"{row.name} ({row.file})", name)
 
 
 def available_weights(name: str) -> list[str]:
-    """The names of the published sets of weights of the network `name`, the recommended one last."""
+    """The names of the published sets of weights of the network `name`, the recommended one first."""
     return [row.name for row in published_weights(name)]
 
 
 def local_weights(name: str) -> list[Path]:
-    """The published files of the network `name` that lie on this machine, the recommended one last."""
+    """The published files of the network `name` that lie on this machine, the recommended one first."""
     found = (local_file(name, row) for row in published_weights(name))
     return [path for path in found if path is not None]
 
@@ -128,7 +132,7 @@ def find_published(name: str, wanted: str) -> PublishedWeights:
             f"No weights of {name} are published under a name such as {wanted}; give a file."
         )
     if wanted.upper() == "DEFAULT":
-        return rows[-1]
+        return rows[0]
     for row in rows:
         if row.name == wanted:
             return row
@@ -187,7 +191,6 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise SightlineError(
             f"{path} is none of {', '.join(SUFFIXES)}, the files that weights are read from."
         )
-    check_hash(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -216,11 +219,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def check_hash(path: Path) -> None:
-    """SightlineError where a file named after its hash (`resnet18-f37072fd.pth`) has another one."""
+def check_hash(path: Path, name: str) -> None:
+    """SightlineError where a file with the name of one that is published for the network is not that file."""
     import hashlib
 
-    expected = PublishedWeights("", path.name).sha256
+    expected = {row.file: row.sha256 for row in published_weights(name)}.get(path.name)
     if expected is None:
         return
     with path.open("rb") as file:

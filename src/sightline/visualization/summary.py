@@ -69,8 +69,8 @@ def layer_table(model: nn.Module, input_size: Sequence[int]) -> list[LayerRow]:
     embeddings), and the matrix products that a larger module computes itself. A module used twice has two
     rows, the second without parameters; one with parameters that the picture never reaches stands at the
     end. So the sums are exact for any network. Identities and dropouts of probability zero are left out.
-    `model` itself is not run, copied or changed. Raises SightlineError where the network cannot take such a
-    picture.
+    `model` itself is not run or changed.
+    Raises SightlineError where the network cannot take such a picture.
     """
     import torch
 
