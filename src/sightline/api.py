@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightline.bundle import Bundle, Classifier, Source
+from sightline.bundle import WEIGHTS_FILE, Bundle, Classifier, Source
 from sightline.data import ImageDataset, open_dataset, read_image
 from sightline.errors import SightlineError, UnreadableImage
 from sightline.run import RECIPE, SCORES, Run, environment
@@ -62,7 +62,11 @@ def fit(
         except SightlineError:
             discard(run)
             raise
-        state = job.trainer.run(Keeper(watch, run), on_best=lambda state: keep(run, job, state))
+        try:
+            state = job.trainer.run(Keeper(watch, run), on_best=lambda state: keep(run, job, state))
+        except KeyboardInterrupt:
+            watch.message(interrupted_sentence(run, source))
+            raise
         seconds = time.perf_counter() - begun
         conclude(run, job, state, watch, str(source), seconds)
     return run
@@ -322,6 +326,15 @@ def conclude(run: Run, job: Job, state: TrainState, watch: Quiet, source: str, s
         ),
     )
     run.finish(**facts)
+
+
+def interrupted_sentence(run: Run, source: object) -> str:
+    """What is left of an interrupted run, and what to do with it."""
+    if not (run.path / WEIGHTS_FILE).exists():
+        return f"Interrupted before the first epoch ended: {run.path} holds no model yet."
+    return (
+        f"Interrupted: the best model so far is in {run.path}; measure it with `sightline evaluate {run.path} {source}`."
+    )
 
 
 def discard(run: Run) -> None:

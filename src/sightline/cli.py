@@ -266,12 +266,6 @@ def main() -> None:
         app()
     except SightlineError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        print(
-            "Interrupted. What was saved is in the run's folder; the best model so far can be evaluated.",
-            file=sys.stderr,
-        )
-        sys.exit(130)
     except BrokenPipeError:
         # The reader of our output has gone; Python must not complain again while it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

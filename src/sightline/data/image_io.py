@@ -128,9 +128,7 @@ def read_image(source: ImageSource, mode: Literal["RGB", "L"] = "RGB") -> Image.
             image.load()
             _check_size(image.size)  # a few formats learn their size only now
             return _finish(*_opaque(image), mode, _orientation(image))
-    except (
-        Exception
-    ) as error:  # decoders of hostile bytes raise nearly everything: SyntaxError, MemoryError, ...
+    except Exception as error:  # decoders of hostile bytes raise nearly everything
         raise _unreadable(source, error) from error
 
 

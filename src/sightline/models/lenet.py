@@ -168,9 +168,9 @@ class LeNet5Of1998(nn.Module):
             uniform_(pooling, 2.4 / 4)
         uniform_(self.c3, 2.4 / 25)
         with torch.no_grad():  # C3's maps see three, four or six maps of 25 inputs
-            sources = torch.tensor([len(row) for row in C3_TABLE], device=self.c3.bias.device)
-            self.c3.bias.div_(sources)
-            self.c3.weight.div_(sources.repeat_interleave(sources)[:, None, None])
+            sources = [len(row) for row in C3_TABLE]
+            self.c3.bias.div_(torch.tensor(sources))
+            self.c3.weight.div_(torch.tensor([n for n in sources for _ in range(n)])[:, None, None])
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, in_chans, 32, 32) -> C5's maps (N, 120, 1, 1)."""

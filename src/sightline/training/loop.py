@@ -172,9 +172,10 @@ class Trainer:
             seen += np.bincount(truth, minlength=self.classes)
             right += np.bincount(truth[hit], minlength=self.classes)
         there = seen > 0
+        total = max(1.0, float(seen.sum()))
         return {
-            "val_loss": loss / max(1.0, seen.sum()),
-            "val_accuracy": float(right.sum() / max(1.0, seen.sum())),
+            "val_loss": loss / total,
+            "val_accuracy": float(right.sum()) / total,
             "val_balanced_accuracy": float((right[there] / seen[there]).mean()) if there.any() else 0.0,
         }
 

@@ -68,11 +68,8 @@ class Planner:
         self.reasons: list[str] = []
 
     def choose(self, key: str, value: Any, why: str | None = None) -> None:
-        """Set `key` where the recipe leaves it open."""
-        place: Any = self.recipe
-        for part in key.split("."):
-            place = getattr(place, part)
-        if place is None:
+        """Set `key` where the recipe, and what was chosen before, leave it open."""
+        if self.value(key) is None:
             self.changes[key] = value
             if why:
                 self.reasons.append(why)
@@ -175,10 +172,8 @@ class Planner:
         """Optimiser, schedule, length and balance."""
         facts, strategy = self.facts, self.value("strategy")
         if strategy == "scratch":
-            self.choose("optimizer.name", "sgd")
-            adamw = self.value("optimizer.name") == "adamw" or self.is_transformer()
-            if self.recipe.optimizer.name is None and adamw:
-                self.changes["optimizer.name"] = "adamw"
+            self.choose("optimizer.name", "adamw" if self.is_transformer() else "sgd")
+            adamw = self.value("optimizer.name") == "adamw"
             self.choose(
                 "batch_size", int(min(128, max(16, 2 ** round(math.log2(max(1, facts.pictures / 20))))))
             )
