@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightline.bundle import WEIGHTS_FILE, Bundle, Classifier, Source
+from sightline.bundle import Bundle, Classifier, Source
 from sightline.data import ImageDataset, open_dataset, read_image
 from sightline.errors import SightlineError, UnreadableImage
 from sightline.run import RECIPE, SCORES, Run, environment
 
 if TYPE_CHECKING:
     from sightline.evaluation import Scores
+    from sightline.pipeline.cache import Failure
     from sightline.training.find_lr import RateCurve
     from sightline.training.loop import TrainState
     from sightline.training.prepare import Job
@@ -40,8 +43,8 @@ def fit(
     (`epochs=5`) or dotted (`**{"optimizer.lr": 0.1}`); `model`, `weights` and `lr` are short for `model.name`,
     `model.weights` and `optimizer.lr`. `out` is a new folder, by default runs/NAME-TIMESTAMP.
 
-    Returns the finished Run. Raises SightlineError for what a user can mend; on KeyboardInterrupt the best model
-    so far is in the run's folder.
+    Returns the finished Run. Raises SightlineError for what a user can mend. A fit that ends early, by that or by
+    a KeyboardInterrupt, leaves the best model so far in the run's folder; where there is none yet, it leaves nothing.
     """
     from sightline.training.prepare import prepare
     from sightline.training.progress import watcher
@@ -50,25 +53,16 @@ def fit(
     wanted = compose(recipe, settings)
     dataset = source if isinstance(source, ImageDataset) else open_dataset(source)
     run = Run.create(out, dataset.name)
-    with watcher(quiet) as watch:
-        try:
-            job = prepare(dataset, wanted, watch)
-            for reason in job.reasons:
-                watch.message(reason)
-            report_set_aside(job, watch)
-            fix_steps(job, begun, watch)
-            run.write_json(RECIPE, job.recipe.to_dict())
-            run.write_splits(job.dataset)
-        except SightlineError:
-            discard(run)
-            raise
-        try:
-            state = job.trainer.run(Keeper(watch, run), on_best=lambda state: keep(run, job, state))
-        except KeyboardInterrupt:
-            watch.message(interrupted_sentence(run, source))
-            raise
-        seconds = time.perf_counter() - begun
-        conclude(run, job, state, watch, str(source), seconds)
+    with leaving_no_ruin(run, source), watcher(quiet) as watch:
+        job = prepare(dataset, wanted, watch)
+        for reason in job.reasons:
+            watch.message(reason)
+        say_set_aside(rows_of(job.set_aside), watch)
+        fix_steps(job, begun, watch)
+        run.write_json(RECIPE, job.recipe.to_dict())
+        run.write_splits(job.dataset)
+        state = job.trainer.run(Keeper(watch, run), on_best=lambda state: keep(run, job, state))
+        conclude(run, job, state, watch, str(source), time.perf_counter() - begun)
     return run
 
 
@@ -96,19 +90,25 @@ def load(path: str | Path, device: str = "cpu") -> Classifier:
 
 
 def evaluate(
-    run: str | Path | Run, source: str | Path | ImageDataset, *, split: str = "test", quiet: bool = False
+    run: str | Path | Run,
+    source: str | Path | ImageDataset,
+    *,
+    split: str = "test",
+    quiet: bool = False,
+    unreadable: list[UnreadableImage] | None = None,
 ) -> Scores:
     """Scores of `run` on a split of `source`.
 
     The split is the data set's own; else what the run wrote down for these pictures; else, for pictures that the
-    run never saw, all of them (the scores' `split` then says `all`). Classes are matched by name.
+    run never saw, all of them (the scores' `split` then says `all`). Classes are matched by name. Pictures that
+    cannot be read are said on stderr, and added to `unreadable`.
     """
     from sightline.evaluation import score
     from sightline.training.progress import watcher
 
     run = run if isinstance(run, Run) else Run.open(run)
     dataset = source if isinstance(source, ImageDataset) else open_dataset(source)
-    part, name = part_of(run, dataset, split)
+    part, name = run.part(dataset, split)
     classifier = run.classifier
     targets = match_classes(part, classifier.classes)
     with watcher(quiet) as watch:
@@ -117,6 +117,8 @@ def evaluate(
         )
         for failure in failures:
             watch.message(str(failure))
+        if unreadable is not None:
+            unreadable += failures
     if not len(indices):
         raise SightlineError(f"None of the {len(part):,} pictures of {dataset.name} could be read.")
     return score(probabilities, targets[indices], classifier.classes, split=name)
@@ -174,21 +176,24 @@ def summary(
     model: str,
     input_size: tuple[int, int, int] | None = None,
     num_classes: int | None = None,
-    **arguments: Any,
+    arguments: Mapping[str, Any] | None = None,
 ) -> tuple[list[LayerRow], tuple[int, int, int]]:
     """The layer table of a network for pictures of `input_size` (channels, height, width), by default its own.
 
-    `arguments` go to the network. Nothing is computed: the network is built on the meta device.
+    `arguments` are the network's own. Nothing is computed: the network is built on the meta device. Raises
+    SightlineError for what the network does not have or cannot take.
     """
     import torch
 
-    from sightline.models import create_model, model_info
+    from sightline.models import create_model, model_arguments, model_info
+    from sightline.models.registry import check_arguments
     from sightline.visualization.summary import layer_table
 
+    check_arguments(arguments or {}, model_arguments(model))
     size = input_size or model_info(model).input
     with torch.device("meta"):
         network = create_model(
-            model, num_classes=num_classes, in_chans=size[0], img_size=(size[1], size[2]), **arguments
+            model, num_classes=num_classes, in_chans=size[0], img_size=size[1:], **(arguments or {})
         )
     return layer_table(network, size), size
 
@@ -199,7 +204,10 @@ SHORT = {"model": "model.name", "weights": "model.weights", "lr": "optimizer.lr"
 
 
 def compose(recipe: Recipe | Mapping[str, Any] | str | Path | None, settings: Mapping[str, Any]) -> Recipe:
-    """One recipe out of a base and settings on top; None among the settings leaves the base's value."""
+    """One recipe out of a base and settings on top; None among the settings leaves a field open again.
+
+    A new length (`epochs` or `minutes`) takes the place of the steps that an earlier one was turned into.
+    """
     from sightline.training.recipe import Recipe, load_recipe_file, merge, nested, read_recipe
 
     if isinstance(recipe, (str, Path)):
@@ -208,7 +216,9 @@ def compose(recipe: Recipe | Mapping[str, Any] | str | Path | None, settings: Ma
         base = recipe.to_dict()
     else:
         base = recipe or {}
-    given = {SHORT.get(key, key): value for key, value in settings.items() if value is not None}
+    given = {SHORT.get(key, key): value for key, value in settings.items()}
+    if given.keys() & {"epochs", "minutes"}:
+        given.setdefault("steps", None)
     return read_recipe(merge(base, nested(given)))
 
 
@@ -224,11 +234,17 @@ class Keeper:
         self.watch.epoch(row)
 
 
-def report_set_aside(job: Job, watch: Quiet) -> None:
-    for failure in job.set_aside[:5]:
-        watch.message(f"Set aside: {failure.ref}: {failure.reason}.")
-    if len(job.set_aside) > 5:
-        watch.message(f"... and {len(job.set_aside) - 5} more; all of them are in run.json and the report.")
+def rows_of(failures: Iterable[Failure]) -> list[dict[str, str]]:
+    """Pictures that could not be read, as run.json has them."""
+    return [{"ref": failure.ref, "reason": failure.reason} for failure in failures]
+
+
+def say_set_aside(rows: Sequence[Mapping[str, str]], watch: Quiet) -> None:
+    """Name pictures that could not be read, the first few of many."""
+    for row in rows[:5]:
+        watch.message(f"Set aside: {row['ref']}: {row['reason']}.")
+    if len(rows) > 5:
+        watch.message(f"... and {len(rows) - 5} more; all of them are in run.json and the report.")
 
 
 def fix_steps(job: Job, begun: float, watch: Quiet) -> None:
@@ -281,12 +297,12 @@ def conclude(run: Run, job: Job, state: TrainState, watch: Quiet, source: str, s
     indices, probabilities, failures = classifier.probabilities_of(
         test, lambda done: watch.reading(done, len(test), "test pictures")
     )
-    set_aside = [{"ref": f.ref, "reason": f.reason} for f in [*job.set_aside, *state.failures.values()]]
-    set_aside += [{"ref": str(f.path), "reason": f.reason} for f in failures]
+    late = rows_of(state.failures.values())
+    late += [{"ref": str(failure.path), "reason": failure.reason} for failure in failures]
+    say_set_aside(late, watch)
+    set_aside = rows_of(job.set_aside) + late
     if not len(indices):
-        raise SightlineError(
-            f"None of the {len(test):,} test pictures of {job.dataset.name} could be read; the model is in {run.path}."
-        )
+        raise SightlineError(f"None of the {len(test):,} test pictures of {job.dataset.name} could be read.")
     tested = test.subset(indices)
     scores = score(probabilities, tested.targets, classifier.classes, split="test")
     run.write_json(SCORES, scores.to_dict())
@@ -328,20 +344,26 @@ def conclude(run: Run, job: Job, state: TrainState, watch: Quiet, source: str, s
     run.finish(**facts)
 
 
-def interrupted_sentence(run: Run, source: object) -> str:
-    """What is left of an interrupted run, and what to do with it."""
-    if not (run.path / WEIGHTS_FILE).exists():
-        return f"Interrupted before the first epoch ended: {run.path} holds no model yet."
-    return (
-        f"Interrupted: the best model so far is in {run.path}; measure it with `sightline evaluate {run.path} {source}`."
-    )
-
-
-def discard(run: Run) -> None:
-    """Remove a run that never began."""
-    for file in run.path.iterdir():
-        file.unlink()
-    run.path.rmdir()
+@contextmanager
+def leaving_no_ruin(run: Run, source: object) -> Iterator[None]:
+    """Within, a run that ends early says where its best model is; one without a model is removed."""
+    try:
+        yield
+    except BaseException as error:
+        if not run.has_model:
+            run.discard()
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(
+                    "Interrupted before the first epoch ended, so there is no model yet and nothing was kept."
+                ) from None
+        elif isinstance(error, KeyboardInterrupt):
+            measure = f"sightline evaluate {shlex.quote(str(run))} {shlex.quote(str(source))}"
+            raise KeyboardInterrupt(
+                f"Interrupted: the best model so far is in {run}; measure it with `{measure}`."
+            ) from None
+        elif isinstance(error, SightlineError):
+            raise SightlineError(f"{str(error).rstrip('.')}; the best model so far is in {run}.") from None
+        raise
 
 
 # The parts of `evaluate` and `predict`.
@@ -352,34 +374,16 @@ def find_pictures(places: Iterable[str | Path]) -> Iterable[str | Path]:
     from sightline.data.folder import is_picture, walk
 
     for place in places:
-        if not Path(place).is_dir():
+        folder = False
+        with suppress(OSError, ValueError):  # a name that cannot be one; reading it says so
+            folder = Path(place).is_dir()
+        if not folder:
             yield place
             continue
         found = sorted(filter(is_picture, walk(Path(place))))
         if not found:
             raise SightlineError(f"There are no pictures in the folder {place}.")
         yield from (Path(place) / name for name in found)
-
-
-def part_of(run: Run, dataset: ImageDataset, split: str) -> tuple[ImageDataset, str]:
-    """The pictures to evaluate on, and what to call them."""
-    from sightline.data.dataset import NO_SPLIT, SPLITS
-    from sightline.data.manifest import read_rows
-
-    if split not in SPLITS:
-        raise SightlineError(f"--split takes train, val or test, not {split!r}.")
-    if dataset.has_split(split):
-        return dataset.split(split), split
-    written = {row.path: row.split for row in read_rows(run.splits)} if run.splits.exists() else {}
-    found = np.array([written.get(ref, NO_SPLIT) for ref in dataset.refs()], dtype=np.uint8)
-    chosen = np.flatnonzero(found == SPLITS.index(split))
-    if len(chosen):
-        return dataset.subset(chosen), split
-    if (found != NO_SPLIT).any() or split != "test":
-        raise SightlineError(
-            f"Neither {dataset.name} nor the run {run} has a {split} split of these pictures."
-        )
-    return dataset, "all"
 
 
 def match_classes(dataset: ImageDataset, classes: Sequence[str]) -> np.ndarray:

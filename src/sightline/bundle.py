@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from sightline.errors import SightlineError, UnreadableImage
-from sightline.files import write_beside
+from sightline.errors import SightlineError, UnreadableImage, near
+from sightline.files import reason, write_beside
 from sightline.transforms.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Bundle:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         description = read_description(folder)
         weights_file = folder / WEIGHTS_FILE
         try:
@@ -81,9 +81,10 @@ class Bundle:
                 f"{folder} has no {WEIGHTS_FILE}; the run did not get as far as a model."
             ) from None
         except (SafetensorError, OSError) as error:
-            raise SightlineError(f"{weights_file} cannot be read as safetensors: {error}.") from None
+            why = reason(error).removeprefix("Error while deserializing: ")
+            raise SightlineError(f"{weights_file} cannot be read as safetensors: {why}.") from None
         try:
-            return cls(
+            bundle = cls(
                 architecture=str(description["architecture"]),
                 arguments=dict(description["arguments"]),
                 classes=tuple(map(str, description["classes"])),
@@ -92,21 +93,36 @@ class Bundle:
                 temperature=float(description["temperature"]),
                 licence=description.get("licence"),
             )
+            if len(set(bundle.classes)) < max(1, len(bundle.classes)):
+                raise ValueError("its classes are none, or some of one name")
+            if not 0 < bundle.temperature < float("inf"):
+                raise ValueError(f"its temperature is {bundle.temperature}")
         except (KeyError, TypeError, ValueError) as error:
-            raise SightlineError(
-                f"{folder / DESCRIPTION_FILE} is not a model description: {error}."
-            ) from None
+            what = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise SightlineError(f"{folder / DESCRIPTION_FILE} is not a model description: {what}.") from None
+        return bundle
 
     def model(self) -> torch.nn.Module:
         """The network with the weights, in evaluation mode. Raises SightlineError where they do not fit."""
         from sightline.models import create_model
 
-        model = create_model(self.architecture, num_classes=len(self.classes), **self.arguments)
         try:
-            model.load_state_dict(self.weights, strict=True)
-        except RuntimeError as error:
-            first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-            raise SightlineError(f"The weights do not fit {self.architecture}: {first}") from None
+            model = create_model(self.architecture, num_classes=len(self.classes), **self.arguments)
+        except TypeError as error:
+            raise SightlineError(
+                f"The arguments in {DESCRIPTION_FILE} do not fit {self.architecture}: {error}."
+            ) from None
+        own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        kept = {name: tuple(tensor.shape) for name, tensor in self.weights.items()}
+        wrong = sorted(name for name in own | kept if own.get(name) != kept.get(name))
+        if wrong:
+            there, here = (found.get(wrong[0], "missing") for found in (kept, own))
+            raise SightlineError(
+                f"The weights in {WEIGHTS_FILE} do not fit {self.architecture} with {len(self.classes)} classes "
+                f"as {DESCRIPTION_FILE} has it: {wrong[0]} is {there} there and {here} here"
+                + (f", and {len(wrong) - 1} more." if len(wrong) > 1 else ".")
+            )
+        model.load_state_dict(self.weights, strict=True)
         return model.eval()
 
 
@@ -116,16 +132,28 @@ def read_description(folder: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        what = "There is no folder" if not folder.exists() else "There is no trained model in"
-        raise SightlineError(f"{what} {folder}; give a run made by `sightline fit`.") from None
+        if not folder.exists():
+            raise SightlineError(f"There is no folder {folder}; {near_folders(folder)}") from None
+        raise SightlineError(
+            f"There is no trained model in {folder}; give a run made by `sightline fit`."
+        ) from None
     except NotADirectoryError:
         raise SightlineError(f"{folder} is not a folder; give a run made by `sightline fit`.") from None
     except (OSError, ValueError) as error:
-        raise SightlineError(f"{path} cannot be read: {error}.") from None
+        raise SightlineError(f"{path} cannot be read: {reason(error)}.") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else None
         raise SightlineError(f"{path} has format {found!r}; this version of sightline reads format {FORMAT}.")
     return data
+
+
+def near_folders(path: Path) -> str:
+    """What to do where `path` is not there: another folder beside it with a name like that, or a run."""
+    try:
+        close = near(path.name, [entry.name for entry in path.parent.iterdir() if entry.is_dir()])
+    except OSError:
+        close = []
+    return f"did you mean {path.parent / close[0]}?" if close else "give a run made by `sightline fit`."
 
 
 class Classifier:

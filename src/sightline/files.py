@@ -31,9 +31,13 @@ def write_beside(path: Path, content: bytes | str) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add one line to `path`. Raises SightlineError."""
-    with disk_errors(path), path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    """Add one line to `path`, the whole of it or nothing. Raises SightlineError."""
+    data = (line + "\n").encode("utf-8")
+    with disk_errors(path), path.open("ab", buffering=0) as file:
+        size = file.tell()
+        if file.write(data) != len(data):  # a disk that is nearly full takes a part
+            file.truncate(size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager
@@ -50,8 +54,13 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise SightlineError(
                 f"{path.parent} may not be written to; give a folder of your own with --out."
             ) from None
-        reason = (error.strerror or str(error)).lower()
-        raise SightlineError(f"{path} could not be written: {reason}.") from None
+        raise SightlineError(f"{path} could not be written: {reason(error)}.") from None
+
+
+def reason(error: Exception) -> str:
+    """Why a file could not be used, in a few words without number or name."""
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return strerror.lower() if strerror else str(error)
 
 
 def current_umask() -> int:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import platform
 import re
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.bundle import DESCRIPTION_FILE, WEIGHTS_FILE, Bundle, Classifier
+import numpy as np
+
+from sightline.bundle import DESCRIPTION_FILE, WEIGHTS_FILE, Bundle, Classifier, near_folders
 from sightline.errors import SightlineError
-from sightline.files import append_line, disk_errors, write_beside
+from sightline.files import append_line, disk_errors, reason, write_beside
 
 if TYPE_CHECKING:
     from sightline.data.dataset import ImageDataset
@@ -37,6 +41,8 @@ class Run:
     """A run on disk. What it holds is read when it is asked for; SightlineError says what is missing."""
 
     path: Path
+    # The folders that were made for it, the innermost first.
+    made: tuple[Path, ...] = field(default=(), repr=False, compare=False)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -44,30 +50,42 @@ class Run:
     @classmethod
     def create(cls, out: str | Path | None, name: str) -> Run:
         """Make the folder: `out`, or runs/NAME-TIMESTAMP. Refuses one that holds anything already."""
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"
-        path = Path(out) if out is not None else Path("runs") / f"{slug}-{stamp}"
-        if path.exists() and not path.is_dir():
-            raise SightlineError(f"{path} is a file; give a new folder with --out.")
+        path = Path(out).expanduser() if out is not None else new_name(name)
         with disk_errors(path):
+            if path.exists() and not path.is_dir():
+                raise SightlineError(f"{path} is a file; give a new folder with --out.")
             if path.is_dir() and any(path.iterdir()):
                 raise SightlineError(
                     f"{path} is not empty; give a new folder with --out, so that nothing is lost."
                 )
+            run = cls(path, tuple(folder for folder in (path, *path.parents) if not folder.exists()))
             path.mkdir(parents=True, exist_ok=True)
-        # Found out now rather than after the training: may this folder be written to?
-        run = cls(path)
-        run.write_json(FACTS, {"status": "started", "created": datetime.now().astimezone().isoformat()})
+        try:  # found out now rather than after the training: may this folder be written to?
+            run.write_json(FACTS, {"status": "started", "created": datetime.now().astimezone().isoformat()})
+        except SightlineError:
+            run.discard()
+            raise
         return run
+
+    def discard(self) -> None:
+        """Remove a run that came to nothing: its own files, and the folders that were made for it."""
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):  # someone has put something there meanwhile
+            for folder in self.made:
+                folder.rmdir()
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """A run made earlier. Raises SightlineError where `path` is not one."""
-        path = Path(path)
-        if not path.exists():
-            raise SightlineError(f"There is no run {path}{near_runs(path)}.")
-        if not path.is_dir() or not any((path / file).exists() for file in FILES):
-            raise SightlineError(f"{path} is not a run; give a folder made by `sightline fit`.")
+        path = Path(path).expanduser()
+        try:
+            if not path.exists():
+                raise SightlineError(f"There is no run {path}; {near_folders(path)}")
+            if not path.is_dir() or not any((path / file).exists() for file in FILES):
+                raise SightlineError(f"{path} is not a run; give a folder made by `sightline fit`.")
+        except OSError as error:
+            raise SightlineError(f"{path} cannot be opened: {reason(error)}.") from None
         return cls(path)
 
     # What is inside.
@@ -85,7 +103,12 @@ class Run:
         path = self.path / HISTORY
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        try:
+            return [
+                json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+            ]
+        except (OSError, ValueError) as error:
+            raise SightlineError(f"{path} cannot be read: {reason(error)}.") from None
 
     @cached_property
     def scores(self) -> Scores:
@@ -105,6 +128,11 @@ class Run:
         return Classifier(self.bundle)
 
     @property
+    def has_model(self) -> bool:
+        """Whether a model has been kept already."""
+        return (self.path / DESCRIPTION_FILE).exists()
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return self.path / REPORT
@@ -113,6 +141,30 @@ class Run:
     def splits(self) -> Path:
         """The manifest of what was trained, validated and tested on."""
         return self.path / SPLITS
+
+    def part(self, dataset: ImageDataset, split: str) -> tuple[ImageDataset, str]:
+        """The pictures of `dataset` to measure on, and what to call them.
+
+        The split is the data set's own; else the one that this run wrote down for these pictures; else, where it
+        knows none of them, all of them, called `all`.
+        """
+        from sightline.data.dataset import NO_SPLIT, SPLITS
+        from sightline.data.manifest import read_rows
+
+        if split not in SPLITS:
+            raise SightlineError(f"A split is train, val or test, not {split!r}.")
+        if dataset.has_split(split):
+            return dataset.split(split), split
+        written = {row.path: row.split for row in read_rows(self.splits)} if self.splits.exists() else {}
+        found = np.array([written.get(ref, NO_SPLIT) for ref in dataset.refs()], dtype=np.uint8)
+        chosen = np.flatnonzero(found == SPLITS.index(split))
+        if len(chosen):
+            return dataset.subset(chosen), split
+        if (found != NO_SPLIT).any() or split != "test":
+            raise SightlineError(
+                f"Neither {dataset.name} nor the run {self} has a {split} split of these pictures."
+            )
+        return dataset, "all"
 
     # Writing.
 
@@ -129,7 +181,7 @@ class Run:
         except FileNotFoundError:
             raise SightlineError(f"{self.path} has no {name}; the run did not get that far.") from None
         except (OSError, ValueError) as error:
-            raise SightlineError(f"{path} cannot be read: {error}.") from None
+            raise SightlineError(f"{path} cannot be read: {reason(error)}.") from None
         if not isinstance(data, dict):
             raise SightlineError(f"{path} cannot be read: it is not a JSON object.")
         return data
@@ -150,14 +202,15 @@ class Run:
         self.write_json(FACTS, self.read_json(FACTS) | {"status": "complete"} | facts)
 
 
-def near_runs(path: Path) -> str:
-    """A hint at a run with a name like that, if there is one beside it."""
-    from sightline.errors import near
-
-    if not path.parent.is_dir():
-        return ""
-    close = near(path.name, [entry.name for entry in path.parent.iterdir() if entry.is_dir()])
-    return f"; did you mean {path.parent / close[0]}?" if close else ""
+def new_name(name: str) -> Path:
+    """runs/NAME-TIMESTAMP, with a number where two begin in one second."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"
+    first = path = Path("runs") / f"{slug}-{datetime.now():%Y%m%d-%H%M%S}"
+    for number in count(2):
+        if not path.exists():
+            break
+        path = first.with_name(f"{first.name}-{number}")
+    return path
 
 
 def environment() -> dict[str, Any]:

@@ -6,12 +6,11 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from sightline.errors import UnknownName
 from sightline.models import from_timm, from_torchvision
-from sightline.models.info import ModelInfo
+from sightline.models.info import ModelInfo, PublishedWeights
 from sightline.models.registry import COMMON, check_arguments
 
 # What the constructors take besides `create_model`'s own arguments and yet is not the caller's to set.
@@ -58,26 +57,24 @@ def arguments(library: str, name: str) -> dict[str, Any]:
     }
 
 
-def info(library: str, name: str) -> ModelInfo:
-    """What the library says of a network, and its number of parameters where a run without data gives it."""
+def published(library: str, name: str) -> tuple[PublishedWeights, ...]:
+    """The network's published sets of weights, the recommended one first."""
     known(library, name)
+    return from_timm.published(name) if library == "timm" else from_torchvision.published(name)
+
+
+def info(library: str, name: str) -> ModelInfo:
+    """What the library says of a network. timm does not say how many parameters it has."""
+    weights = published(library, name)
     input_size: tuple[int, int, int]
     if library == "timm":
-        cfg = from_timm.config(name)
-        weights = from_timm.published(name)
+        cfg, params = from_timm.config(name), None
         input_size, classes = cfg.input_size, cfg.num_classes
         mean, std = tuple(cfg.mean), tuple(cfg.std)
     else:
-        weights = from_torchvision.published(name)
-        side = from_torchvision.native_size(name)
+        side, params = from_torchvision.native_size(name), from_torchvision.parameters(name)
         input_size, classes = (3, side, side), 1000
         mean, std = weights[0].mean, weights[0].std
-    try:
-        with torch.device("meta"):
-            net = from_timm.build(name) if library == "timm" else from_torchvision.build(name)
-        params = sum(p.numel() for p in net.parameters())
-    except RuntimeError:  # a constructor that computes with its tensors cannot do without data
-        params = None
     return ModelInfo(
         name=f"{library}/{name}",
         family=library,

@@ -319,6 +319,17 @@ def native_size(name: str) -> int:
     return min(row.size for row in published(name))
 
 
+def parameters(name: str) -> int:
+    """The network's parameters at its native size, without auxiliary classifiers."""
+    from torchvision.models import get_model_weights
+
+    if name in WITHOUT_AUXILIARY:  # where torchvision's own figure has them in one case, and not in the other
+        with torch.device("meta"):
+            return sum(p.numel() for p in build(name).parameters())
+    smallest = min(get_model_weights(name), key=lambda entry: entry.transforms().crop_size[0])
+    return int(smallest.meta["num_params"])
+
+
 def percent(accuracy: float) -> float | None:
     """The error in percent; None where torchvision has no figure (a set of features without classifier)."""
     return None if math.isnan(accuracy) else round(100 - accuracy, 3)

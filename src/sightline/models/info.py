@@ -60,8 +60,9 @@ class ModelInfo:
     """One network in its default configuration.
 
     family: the file that holds it. title, reference: its paper. input: (channels, height, width).
-    params: trainable parameters. mult_adds: multiply-accumulates of convolutions, linear layers and attention
-    for one picture of size `input` (what papers call FLOPs); None where not counted.
+    params: trainable parameters; None where only building it would tell.
+    mult_adds: multiply-accumulates of convolutions, linear layers and attention for one picture of size `input`
+    (what papers call FLOPs); None where not counted.
     mean, std: the normalisation it was made for, per channel on the scale 0..1.
     errors: as published, the paper's first. weights: the published sets, the recommended one first.
     """

@@ -76,6 +76,11 @@ def model_arguments(name: str) -> dict[str, Any]:
 
 def published_weights(name: str) -> tuple[PublishedWeights, ...]:
     """The published sets of weights of the network `name`, the recommended one first."""
+    library, rest = library_of(name)
+    if library is not None:
+        from sightline.models import external
+
+        return external.published(library, rest)
     return model_info(name).weights
 
 

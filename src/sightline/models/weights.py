@@ -243,6 +243,11 @@ def fit(model: nn.Module, state: dict[str, Tensor], source: str, name: str) -> W
     stem = first_conv(model)
     stem_weight = f"{stem[0]}.weight" if stem else ""
 
+    for head in heads:  # one that does not fit starts fresh as a whole
+        here, there = ({k: v.shape for k, v in s.items() if k.startswith(head)} for s in (own, state))
+        if here != there:
+            state = {key: value for key, value in state.items() if key not in here}
+
     result = dict(own)
     adapted, fresh, missing, misfits = [], [], [], []
     for key, mine in own.items():
@@ -254,8 +259,6 @@ def fit(model: nn.Module, state: dict[str, Tensor], source: str, name: str) -> W
                 missing.append(key)
         elif theirs.shape == mine.shape:
             result[key] = theirs
-        elif key.startswith(heads):
-            fresh.append(key)
         elif key == stem_weight and theirs.shape[:1] + theirs.shape[2:] == mine.shape[:1] + mine.shape[2:]:
             result[key] = adapt_stem(theirs, mine.shape[1])
             adapted.append(key)

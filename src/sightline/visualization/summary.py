@@ -18,6 +18,9 @@ from sightline.errors import SightlineError
 if TYPE_CHECKING:
     from rich.table import Table
     from torch import nn
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from sightline.models.info import ModelInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def layer_table(model: nn.Module, input_size: Sequence[int]) -> list[LayerRow]:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the fused kernel hides its products from the counter
     try:
-        with torch.no_grad(), walk.counter:
+        with torch.no_grad(), walk.counter, walk.watch():
             net(torch.empty(1, *input_size, dtype=dtype, device="meta"))
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         text = f"The network cannot take an input of {dims(input_size, 'x')}: {first_line(error)}."
@@ -102,7 +105,8 @@ class Walk:
         self.counter = FlopCounterMode(display=False)  # two operations for each mult-add
         self.names = {module: name for name, module in net.named_modules()}
         self.rows: list[LayerRow] = []
-        self.counted: set[nn.Parameter] = set()
+        self.counted: set[nn.Parameter] = set()  # by a row
+        self.seen: set[nn.Parameter] = set()  # by an operation
         self.called: set[nn.Module] = set()
         # For each module in progress: operations before it began, and those of its finished children.
         self.progress: list[tuple[int, int]] = []
@@ -110,6 +114,21 @@ class Walk:
         for module in self.names.keys() - inside:
             module.register_forward_pre_hook(self.before)
             module.register_forward_hook(self.after)
+
+    def watch(self) -> TorchDispatchMode:
+        """A context that notes the parameters which operations use, whoever holds them."""
+        from torch import nn
+        from torch.utils._python_dispatch import TorchDispatchMode
+        from torch.utils._pytree import tree_leaves
+
+        seen = self.seen
+
+        class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+            def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                seen.update(arg for arg in tree_leaves(args) if isinstance(arg, nn.Parameter))
+                return func(*args, **(kwargs or {}))
+
+        return Watch()  # type: ignore[no-untyped-call]
 
     def before(self, module: nn.Module, _inputs: Any) -> None:
         self.called.add(module)
@@ -131,7 +150,8 @@ class Walk:
             if not is_nothing(module):
                 self.add(name, kind_of(module), output, module.parameters(), formula_of(module), own)
         elif own:  # products of its own, some perhaps with the weights of children that it does not call
-            holders = [child for child in module.children() if is_unit(child) and child not in self.called]
+            idle = [child for child in module.children() if is_unit(child) and child not in self.called]
+            holders = [child for child in idle if self.seen.intersection(child.parameters())]
             parameters = [p for holder in holders for p in holder.parameters()]
             formula = " + ".join(filter(None, map(formula_of, holders)))
             self.add(name, f"{type(module).__name__} products", None, parameters, formula, own)
@@ -254,31 +274,37 @@ def models_table(names: Sequence[str]) -> Table:
     """The networks `names` with their size and published errors, as a table for the terminal."""
     from sightline.models import model_info
 
+    infos = [model_info(name) for name in names]
+    columns: dict[str, list[str]] = {
+        "network": [info.name for info in infos],
+        "year": [str(info.year or "") for info in infos],
+        "input": [dims(info.input, "x") for info in infos],
+        "parameters": [f"{info.params:,}" if info.params is not None else "" for info in infos],
+        "mult-adds": [short(info.mult_adds) for info in infos],
+        "error": [published_error(info)[0] for info in infos],
+        "by": [published_error(info)[1] for info in infos],
+    }
     table = plain_table("")
-    table.caption = "errors in percent on ImageNet's validation pictures, top-1/top-5, as published"
+    table.caption = "error in percent on ImageNet-1k, top-1/top-5, as published"
     table.caption_justify = "left"
-    table.add_column("network", no_wrap=True)
-    table.add_column("year", justify="right", no_wrap=True)
-    table.add_column("input", justify="right", no_wrap=True)
-    table.add_column("parameters", justify="right", no_wrap=True)
-    table.add_column("mult-adds", justify="right", no_wrap=True)
-    table.add_column("error", justify="right", no_wrap=True)
-    table.add_column("by", no_wrap=True)
-    for name in names:
-        info = model_info(name)
-        first = info.errors[0] if info.errors else None
-        table.add_row(
-            info.name,
-            str(info.year or ""),
-            dims(info.input, "x"),
-            f"{info.params:,}" if info.params is not None else "",
-            short(info.mult_adds),
-            ""
-            if first is None
-            else f"{first.top1:.2f}/{'-' if first.top5 is None else f'{first.top5:.2f}':>5}",
-            "" if first is None else first.protocol,
-        )
+    shown = {head: cells for head, cells in columns.items() if any(cells)}  # libraries do not tell everything
+    for head in shown:
+        table.add_column(head, justify="left" if head in ("network", "by") else "right", no_wrap=True)
+    for row in zip(*shown.values(), strict=True):
+        table.add_row(*row)
     return table
+
+
+def published_error(info: ModelInfo) -> tuple[str, str]:
+    """The network's first published error as `top-1/top-5` and its protocol; of its weights, if there is no other."""
+    best = info.weights[0] if info.weights else None
+    if info.errors:
+        top1, top5, protocol = info.errors[0].top1, info.errors[0].top5, info.errors[0].protocol
+    elif best is not None and best.top1_error is not None:
+        top1, top5, protocol = best.top1_error, best.top5_error, "1 crop"
+    else:
+        return "", ""
+    return f"{top1:.2f}/{'-' if top5 is None else f'{top5:.2f}'}", protocol
 
 
 def short(count: int | None) -> str:
