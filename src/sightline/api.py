@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ import numpy as np
 from sightline.bundle import Bundle, Classifier, Source
 from sightline.data import ImageDataset, open_dataset, read_image
 from sightline.errors import SightlineError, UnreadableImage
-from sightline.run import RECIPE, SCORES, Run, environment
+from sightline.run import RECIPE, SCORES, Run, environment, leaving_no_ruin
 
 if TYPE_CHECKING:
     from sightline.evaluation import Scores
@@ -126,7 +125,7 @@ def evaluate(
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One picture's answer: `top` are (class name, probability), most probable first. `error` where it is unreadable."""
+    """One picture's answer: `top` are (class name, probability), most probable first; `error` if it is unreadable."""
 
     picture: str
     top: tuple[tuple[str, float], ...]
@@ -276,14 +275,17 @@ def keep(run: Run, job: Job, state: TrainState) -> None:
 
 def make_bundle(job: Job, weights: dict[str, Any]) -> Bundle:
     from sightline.training.build import model_arguments_of
+    from sightline.training.plan import published_row
 
     assert job.recipe.model.name is not None
+    published = published_row(job.recipe.model.name, job.recipe.model.weights or "none")
     return Bundle(
         architecture=job.recipe.model.name,
         arguments=model_arguments_of(job.recipe),
         classes=tuple(job.dataset.classes),
         preprocess=job.trainer.preprocess,
         weights=weights,
+        licence=published.licence if published else None,
     )
 
 
@@ -342,28 +344,6 @@ def conclude(run: Run, job: Job, state: TrainState, watch: Quiet, source: str, s
         ),
     )
     run.finish(**facts)
-
-
-@contextmanager
-def leaving_no_ruin(run: Run, source: object) -> Iterator[None]:
-    """Within, a run that ends early says where its best model is; one without a model is removed."""
-    try:
-        yield
-    except BaseException as error:
-        if not run.has_model:
-            run.discard()
-            if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(
-                    "Interrupted before the first epoch ended, so there is no model yet and nothing was kept."
-                ) from None
-        elif isinstance(error, KeyboardInterrupt):
-            measure = f"sightline evaluate {shlex.quote(str(run))} {shlex.quote(str(source))}"
-            raise KeyboardInterrupt(
-                f"Interrupted: the best model so far is in {run}; measure it with `{measure}`."
-            ) from None
-        elif isinstance(error, SightlineError):
-            raise SightlineError(f"{str(error).rstrip('.')}; the best model so far is in {run}.") from None
-        raise
 
 
 # The parts of `evaluate` and `predict`.

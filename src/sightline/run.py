@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import re
-from contextlib import suppress
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -200,6 +202,28 @@ class Run:
     def finish(self, **facts: Any) -> None:
         """Mark the run complete and add what is known of it."""
         self.write_json(FACTS, self.read_json(FACTS) | {"status": "complete"} | facts)
+
+
+@contextmanager
+def leaving_no_ruin(run: Run, source: object) -> Iterator[None]:
+    """Within, a run that ends early says where its best model is; one without a model is removed."""
+    try:
+        yield
+    except BaseException as error:
+        if not run.has_model:
+            run.discard()
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(
+                    "Interrupted before the first epoch ended, so there is no model yet and nothing was kept."
+                ) from None
+        elif isinstance(error, KeyboardInterrupt):
+            measure = f"sightline evaluate {shlex.quote(str(run))} {shlex.quote(str(source))}"
+            raise KeyboardInterrupt(
+                f"Interrupted: the best model so far is in {run}; measure it with `{measure}`."
+            ) from None
+        elif isinstance(error, SightlineError):
+            raise SightlineError(f"{str(error).rstrip('.')}; the best model so far is in {run}.") from None
+        raise
 
 
 def new_name(name: str) -> Path:

@@ -1,9 +1,12 @@
-"""The learning-rate range test (Smith 2017, arXiv 1506.01186, section 3.3): train while the rate rises, watch the loss."""
+"""The learning-rate range test (Smith 2017, arXiv 1506.01186, section 3.3): train while the rate rises, watch loss."""
 
 from __future__ import annotations
 
 import copy
+import errno
 import math
+import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +28,7 @@ class RateCurve:
     proposed: float
 
     def figure(self, path: Path) -> None:
-        """Draw the curve as a PNG."""
+        """Draw the curve as a PNG. Raises SightlineError."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 4), layout="constrained")
@@ -38,7 +41,19 @@ class RateCurve:
         axes.set(xscale="log", xlabel="learning rate", ylabel="training loss (smoothed)")
         axes.grid(alpha=0.3)
         with disk_errors(path):
-            figure.savefig(path, dpi=120)
+            figure.savefig(path, dpi=120, format="png")
+
+
+def curve_file(out: Path | None) -> Path:
+    """Where to draw: `out` if it is a .png, else learning-rate.png in that folder, made where it is not there."""
+    path = out.expanduser() if out else Path()
+    if path.suffix.lower() != ".png":
+        path = path / "learning-rate.png"
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return path
 
 
 def find_lr(trainer: Trainer, watcher: Watcher, steps: int = 100) -> RateCurve:
@@ -64,7 +79,8 @@ def find_lr(trainer: Trainer, watcher: Watcher, steps: int = 100) -> RateCurve:
         if not len(batch.indices):
             continue
         rate = LOWEST * (HIGHEST / LOWEST) ** (len(rates) / (steps - 1))
-        loss, _ = spare.learn(state, batch, rate)
+        before = time.perf_counter()
+        loss, right = spare.learn(state, batch, rate)
         mean = 0.9 * mean + 0.1 * loss
         smooth = mean / (1 - 0.9 ** (len(rates) + 1))
         lowest = min(lowest, smooth)
@@ -72,13 +88,14 @@ def find_lr(trainer: Trainer, watcher: Watcher, steps: int = 100) -> RateCurve:
             break
         rates.append(rate)
         losses.append(smooth)
-        watcher.step(1, len(rates), steps, smooth, 0.0, 0.0)
+        count, seconds = len(batch.indices), time.perf_counter() - before
+        watcher.step(epoch + 1, len(rates), steps, smooth, right / count, count / max(1e-9, seconds))
     return RateCurve(tuple(rates), tuple(losses), propose(rates, losses))
 
 
 def propose(rates: list[float], losses: list[float]) -> float:
     """The rate of the steepest fall, per factor of the rate, before the lowest loss."""
-    end = int(np.argmin(losses)) + 1
+    end = int(np.argmin(losses)) + 1 if losses else 0
     if end < 5:
         raise SightlineError(
             "The loss never fell while the learning rate rose; check the data and the labels."

@@ -14,6 +14,7 @@ from sightline.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from sightline.data.dataset import ImageDataset
+    from sightline.models.info import PublishedWeights
 
 # The house network for training from scratch, and the published one to start from where its weights are at hand.
 SMALL_NETWORK, PHOTO_NETWORK, PRETRAINED = "resnet10_small", "resnet10_photo", "resnet18"
@@ -92,12 +93,10 @@ class Planner:
 
     def network(self) -> None:
         """Name, weights and strategy."""
-        from sightline.models import local_weights
-
         facts, wanted = self.facts, (self.recipe.model.weights or "none")
         name = self.recipe.model.name
         if name is None:
-            at_hand = local_weights(PRETRAINED) if wanted == "auto" and facts.side > SMALL_SIDE else []
+            at_hand = weights_at_hand(PRETRAINED) if wanted == "auto" and facts.side > SMALL_SIDE else []
             if at_hand or (wanted not in ("auto", "none")):
                 name = PRETRAINED
                 why = (
@@ -115,8 +114,8 @@ class Planner:
             self.changes["model.name"] = name
             self.reasons.append(why)
         if wanted == "auto":
-            found = local_weights(name)
-            wanted = str(found[0]) if found and self.recipe.strategy != "scratch" else "none"
+            found = weights_at_hand(name) if self.recipe.strategy != "scratch" else []
+            wanted = found[0].name if found else "none"
             self.changes["model.weights"] = wanted
             if wanted != "none":
                 self.reasons.append(f"Weights: {wanted}, found on this machine.")
@@ -143,8 +142,12 @@ class Planner:
                 self.choose("input.channels", 1)
         self.choose("input.channels", 1 if facts.grey and not pretrained else 3)
         if pretrained:
-            self.choose("input.size", 224)
+            weights = published_row(self.value("model.name"), self.value("model.weights"))
+            self.choose("input.size", weights.size if weights else 224)
             self.choose("input.fit", "crop")
+            if weights and self.value("input.fit") == "crop" and self.value("input.size") == weights.size:
+                self.choose("input.resize", weights.resize)
+                self.choose("input.interpolation", weights.interpolation)
         elif photos:
             self.choose("input.size", PHOTO_SIDE)
             self.choose(
@@ -155,6 +158,7 @@ class Planner:
         else:
             self.choose("input.size", max(8, facts.side))
             self.choose("input.fit", "squash")
+        self.choose("input.interpolation", "bilinear")
         size = self.value("input.size")
         if self.value("input.fit") == "crop" and photos:
             self.choose("input.resize", round(size * 256 / 224))
@@ -226,6 +230,22 @@ class Planner:
         if mult_adds(self.recipe.updated(self.changes), len(self.facts.counts)) < BF16_MULT_ADDS:
             return "fp32", None
         return "bf16", "Precision bf16: this processor has instructions for it (weights stay in float32)."
+
+
+def weights_at_hand(name: str) -> list[PublishedWeights]:
+    """The published sets of weights of the network `name` whose files lie on this machine, the recommended first."""
+    from sightline.models.registry import published_weights
+    from sightline.models.weights import local_file
+
+    return [row for row in published_weights(name) if local_file(name, row) is not None]
+
+
+def published_row(name: str, weights: str) -> PublishedWeights | None:
+    """What is known about the set of weights called `weights`; None for a file."""
+    from sightline.models.registry import published_weights
+
+    rows = published_weights(name)
+    return next((row for row in rows if weights == row.name or (weights == "DEFAULT" and row is rows[0])), None)
 
 
 def default_epochs(pictures: int) -> int:

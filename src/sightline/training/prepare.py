@@ -15,7 +15,7 @@ from sightline.pipeline.cache import Failure, Mode, Prepared, Stage, fits, read_
 from sightline.pipeline.loader import PlainPictures, TrainLoader, TrainPictures
 from sightline.training.build import build_model
 from sightline.training.loop import Trainer
-from sightline.training.plan import OF_ONE_SIZE, Planner, default_shares, gather_facts
+from sightline.training.plan import OF_ONE_SIZE, Planner, default_shares, gather_facts, published_row
 from sightline.training.progress import Quiet
 from sightline.training.recipe import Recipe
 from sightline.transforms.augment import Augment
@@ -92,6 +92,7 @@ def canonical_stage(recipe: Recipe) -> Stage:
     shape = recipe.input
     assert shape.store_size is not None
     assert shape.fit is not None
+    assert shape.interpolation is not None
     return partial(store_image, size=shape.store_size, fit=shape.fit, interpolation=shape.interpolation)
 
 
@@ -108,7 +109,7 @@ def make_preprocess(
         channels=channels,
         fit=shape.fit or "crop",
         resize=shape.resize if shape.fit == "crop" else None,
-        interpolation=shape.interpolation,
+        interpolation=shape.interpolation or "bilinear",
         mean=mean,
         std=std,
     )
@@ -125,7 +126,8 @@ def normalisation(
     if info.family in OF_ONE_SIZE and len(info.mean) == channels:
         return info.mean, info.std
     if recipe.strategy != "scratch":
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
+        weights = published_row(recipe.model.name or "", recipe.model.weights or "")
+        mean, std = (weights.mean, weights.std) if weights else (IMAGENET_MEAN, IMAGENET_STD)
         return (mean, std) if channels == 3 else ((float(np.mean(mean)),), (float(np.mean(std)),))
     if held is None:
         sample = train.subset(np.unique(np.linspace(0, len(train) - 1, STATISTICS).astype(np.int64)))

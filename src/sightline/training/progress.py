@@ -36,25 +36,42 @@ class Quiet:
 
 
 class PlainLines(Quiet):
-    """One line an epoch, at most one in two seconds, on stderr."""
+    """A line an epoch, at most one in two seconds, and one now and then within a long one, on stderr."""
 
-    def __init__(self, every: float = 2.0) -> None:
-        self.every, self.last = every, 0.0
-        self.epochs = 0
+    def __init__(self, every: float = 2.0, within: float = 15.0) -> None:
+        self.every, self.within = every, within
+        self.last = time.monotonic() - every
+        self.first: tuple[float, int] | None = None  # when training began, at which step
+        self.rest = ""
 
     def message(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
-    def step(self, epoch: int, step: int, steps: int, loss: float, accuracy: float, rate: float) -> None:  # noqa: ARG002
-        self.epochs = max(1, round(epoch * steps / max(1, step)))
-        self.share = step / steps
+    def reading(self, done: int, total: int, what: str) -> None:
+        if self.due(self.within):
+            self.message(f"reading {what}: {done:,} of {total:,}")
+
+    def step(self, epoch: int, step: int, steps: int, loss: float, accuracy: float, rate: float) -> None:
+        now = time.monotonic()
+        self.first = self.first or (now, step - 1)
+        begun, before = self.first
+        left = (now - begun) / (step - before) * (steps - step)
+        self.rest = f"   {step / steps:4.0%}, {clock(left)} left" if step < steps else "   100%"
+        if self.due(self.within):
+            self.message(
+                f"epoch {epoch:>3}  train loss {loss:.3f}  accuracy {accuracy:6.1%}   {rate:,.0f} pictures/s{self.rest}"
+            )
 
     def epoch(self, row: dict[str, Any]) -> None:
-        now = time.monotonic()
-        if now - self.last < self.every and self.share < 1:
-            return
-        self.last = now
-        self.message(epoch_line(row) + f"   {self.share:4.0%}")
+        if self.due(self.every) or self.rest.endswith("100%"):
+            self.message(epoch_line(row) + self.rest)
+
+    def due(self, seconds: float) -> bool:
+        """Whether it is so long since the last line of progress; if so, one is written now."""
+        if time.monotonic() - self.last < seconds:
+            return False
+        self.last = time.monotonic()
+        return True
 
 
 class LiveLine(Quiet):
@@ -83,7 +100,7 @@ class LiveLine(Quiet):
         self.progress.stop()
 
     def message(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(printable(text), highlight=False, markup=False, emoji=False)
 
     def reading(self, done: int, total: int, what: str) -> None:
         self.progress.update(
@@ -111,6 +128,22 @@ def epoch_line(row: dict[str, Any]) -> str:
         f"validation loss {row['val_loss']:.3f}  balanced accuracy {row['val_balanced_accuracy']:6.1%}"
         f"{' *' if row['best'] else '  '}   {row['images_per_second']:,.0f} pictures/s"
     )
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a clock has them: 0:07, 12:30, 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+# What a terminal would obey rather than show, but the end of a line.
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\n")}
+
+
+def printable(text: str) -> str:
+    """`text` with control characters, which the name of a file may have, spelled out."""
+    return text.translate(CONTROLS)
 
 
 def watcher(quiet: bool = False) -> Quiet:

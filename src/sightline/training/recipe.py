@@ -6,22 +6,26 @@ filled, so that the same recipe gives the same run. All errors of a recipe are s
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sightline.errors import SightlineError, near
+from sightline.files import reason
 
 Strategy = Literal["scratch", "finetune", "probe"]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
     """A part of the recipe; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelSection(BaseModel):
@@ -50,7 +54,7 @@ class InputSection(Section):
     fit: Literal["crop", "squash"] | None = Field(None, description="cut the centre, or squash to the square")
     resize: int | None = Field(None, ge=4, le=2048, description="short side before the centre cut, pixels")
     store_size: int | None = Field(None, ge=4, le=2048, description="short side kept for training, pixels")
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Literal["bilinear", "bicubic"] | None = Field(None, description="of every resize")
 
 
 class OptimizerSection(Section):
@@ -60,14 +64,14 @@ class OptimizerSection(Section):
     lr: float | None = Field(None, gt=0, le=100, description="highest learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     nesterov: bool | None = Field(None, description="of SGD")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="of AdamW")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="of AdamW")
     weight_decay: float | None = Field(None, ge=0, le=1, description="not applied to norms and biases")
 
 
 class ScheduleSection(Section):
     """How the learning rate changes over the run."""
 
-    name: Literal["constant", "step", "cosine", "onecycle"] | None = Field(None)
+    name: Literal["constant", "step", "cosine", "onecycle"] | None = Field(None, description="its shape over the run")
     warmup_epochs: float = Field(0.0, ge=0, description="epochs of a linear rise (not for onecycle)")
     rise: float = Field(0.3, gt=0, lt=1, description="share of the run in which onecycle rises")
     step_epochs: int = Field(7, ge=1, description="epochs between the cuts of step")
@@ -86,18 +90,18 @@ class Recipe(Section):
     augment: str | None = Field(None, description="a policy's name or steps such as 'crop(4) + hflip'")
     optimizer: OptimizerSection = OptimizerSection()  # type: ignore[call-arg]
     schedule: ScheduleSection = ScheduleSection()  # type: ignore[call-arg]
-    epochs: int | None = Field(None, ge=1, le=100_000)
+    epochs: int | None = Field(None, ge=1, le=100_000, description="passes over the training pictures")
     minutes: float | None = Field(None, gt=0, description="bound on the training time; fixes the steps")
     steps: int | None = Field(None, ge=1, description="optimizer steps; overrides epochs, set by minutes")
-    batch_size: int | None = Field(None, ge=1, le=65_536)
-    label_smoothing: float | None = Field(None, ge=0, lt=1)
+    batch_size: int | None = Field(None, ge=1, le=65_536, description="pictures a step")
+    label_smoothing: float | None = Field(None, ge=0, lt=1, description="share given to the other classes")
     clip_grad: float | None = Field(
         None, gt=0, description="largest norm of the gradient; None does not clip"
     )
     ema: float | None = Field(None, ge=0, lt=1, description="decay of the averaged weights; 0 keeps none")
     balance: Literal["none", "loss", "sampling"] | None = Field(None, description="for unbalanced classes")
     patience: int | None = Field(None, ge=1, description="epochs without a better one before stopping")
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=2**63, description="of splits, start, order and augmentation")
     val_share: float | None = Field(
         None, gt=0, lt=0.9, description="cut from training for choosing the epoch"
     )
@@ -128,20 +132,44 @@ def read_recipe(data: Mapping[str, Any]) -> Recipe:
     if recipe is not None:
         problems += cross_problems(recipe)
     if problems or recipe is None:
-        what = "a mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
-        raise SightlineError(f"The recipe has {what}:\n" + "\n".join(f"  {p}" for p in problems))
+        if len(problems) == 1:
+            end = "" if problems[0].endswith((".", "?", "^")) else "."
+            raise SightlineError(f"The recipe has a mistake: {problems[0]}{end}")
+        raise SightlineError(
+            f"The recipe has {len(problems)} mistakes:\n" + "\n".join(f"  {p}" for p in problems)
+        )
     return recipe
 
 
 def explain(error: dict[str, Any]) -> str:
     """One pydantic error as `key: what is wrong`."""
-    loc = [str(part) for part in error["loc"]]
-    key = ".".join(loc)
+    key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        close = near(key, field_names(), n=2)
-        return f"{key}: there is no such field" + (f"; did you mean {' or '.join(close)}?" if close else "")
-    value = error.get("input")
-    return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}, not {value!r}"
+        return f"{key}: there is no such field; {meant(key)}"
+    if error["type"] in ("model_type", "model_attributes_type"):
+        return f"{key}: it is a section, set one of {', '.join(fields_of(key))}"
+    message = re.sub(r"^Input |, (unable|got) .*", "", error["msg"])
+    message = message[0].lower() + message[1:]
+    return (
+        f"{key}: it {message}, not {error.get('input')!r}"
+        if message.startswith("should")
+        else f"{key}: {message}"
+    )
+
+
+def meant(key: str) -> str:
+    """What to write instead of an unknown `key`: a field spelled like it, or of that name in a section."""
+    section, _, last = key.rpartition(".")
+    known = field_names()
+    close = [name for name in known if name.endswith(f".{last}")] or near(key, known, n=2)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"the fields are {', '.join(fields_of(section))}"
+
+
+def fields_of(section: str) -> list[str]:
+    """The dotted keys in `section`; "" for the whole recipe."""
+    return [name for name in field_names() if name.startswith(f"{section}." if section else "")]
 
 
 def field_names(section: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
@@ -166,17 +194,19 @@ def model_problems(section: Any) -> list[str]:
     if name is None or not isinstance(name, str):
         return [f"model.{key}: name a network first (model.name)" for key in extra]
     from sightline.models import model_arguments
+    from sightline.models.registry import check_arguments
 
     try:
         known = model_arguments(name)
     except SightlineError as error:
         return [f"model.name: {error}"]
-    return [
-        f"model.{key}: {name} has no such argument"
-        + (f"; it has {', '.join(sorted(known))}" if known else "; it has none to set")
-        for key in extra
-        if key not in known and not name.startswith(("timm/", "torchvision/"))
-    ]
+    problems = []
+    for key in extra:
+        try:
+            check_arguments({key: data[key]}, known)
+        except SightlineError as error:
+            problems.append(f"model.{key}: of {name}, {error}")
+    return problems
 
 
 def augment_problems(text: Any) -> list[str]:
@@ -202,6 +232,8 @@ def cross_problems(recipe: Recipe) -> list[str]:
         problems.append(f"input.resize: it must be at least input.size ({shape.size}), not {shape.resize}")
     if (recipe.val_share or 0) + (recipe.test_share or 0) >= 0.95:
         problems.append("val_share, test_share: together they leave nothing to train on")
+    if recipe.optimizer.nesterov and recipe.optimizer.momentum == 0:
+        problems.append("optimizer.nesterov: it needs a momentum above 0; set optimizer.nesterov=false")
     weights = (recipe.model.weights or "none").lower()
     if recipe.strategy in ("finetune", "probe") and weights == "none":
         problems.append(
@@ -240,16 +272,15 @@ def load_recipe_file(path: str | Path) -> dict[str, Any]:
             f"There is no recipe file {path}; give a TOML file or leave --recipe out."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SightlineError(f"The recipe file {path} cannot be read: {error}.") from None
+        raise SightlineError(f"The recipe file {path} cannot be read: {reason(error)}.") from None
+    kind = "JSON" if path.suffix == ".json" else "TOML"
     try:
-        if path.suffix == ".json":
-            import json
-
-            return dict(json.loads(text))
-        return tomllib.loads(text)
+        data = json.loads(text) if kind == "JSON" else tomllib.loads(text)
     except ValueError as error:
-        kind = "JSON" if path.suffix == ".json" else "TOML"
         raise SightlineError(f"The recipe file {path} is not valid {kind}: {error}.") from None
+    if not isinstance(data, dict):
+        raise SightlineError(f"The recipe file {path} holds no fields but a {type(data).__name__}.")
+    return data
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,6 +291,10 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
         place = out
         for parent in parents:
             place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise SightlineError(
+                    f"{key} cannot be set where {parent} is {place!r}; {parent} is a section."
+                )
         place[last] = value
     return out
 
