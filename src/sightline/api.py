@@ -131,6 +131,13 @@ class Prediction:
     top: tuple[tuple[str, float], ...]
     error: str | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: picture, label, probability and top; of an unreadable one picture and reason."""
+        if self.error:
+            return {"picture": self.picture, "reason": self.error}
+        top = [{"label": name, "probability": probability} for name, probability in self.top]
+        return {"picture": self.picture, **top[0], "top": top}
+
     @property
     def label(self) -> str | None:
         """The most probable class; None for an unreadable picture."""
@@ -349,21 +356,23 @@ def conclude(run: Run, job: Job, state: TrainState, watch: Quiet, source: str, s
 # The parts of `evaluate` and `predict`.
 
 
-def find_pictures(places: Iterable[str | Path]) -> Iterable[str | Path]:
+def find_pictures(places: Iterable[str | Path]) -> list[str | Path]:
     """Files as they are, folders as the pictures below them, sorted. Raises SightlineError for a folder without any."""
     from sightline.data.folder import is_picture, walk
 
+    pictures: list[str | Path] = []
     for place in places:
         folder = False
         with suppress(OSError, ValueError):  # a name that cannot be one; reading it says so
             folder = Path(place).is_dir()
         if not folder:
-            yield place
+            pictures.append(place)
             continue
         found = sorted(filter(is_picture, walk(Path(place))))
         if not found:
             raise SightlineError(f"There are no pictures in the folder {place}.")
-        yield from (Path(place) / name for name in found)
+        pictures += (Path(place) / name for name in found)
+    return pictures
 
 
 def match_classes(dataset: ImageDataset, classes: Sequence[str]) -> np.ndarray:

@@ -97,7 +97,7 @@ class Bundle:
                 raise ValueError("its classes are none, or some of one name")
             if not 0 < bundle.temperature < float("inf"):
                 raise ValueError(f"its temperature is {bundle.temperature}")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise SightlineError(f"{folder / DESCRIPTION_FILE} is not a model description: {what}.") from None
         return bundle

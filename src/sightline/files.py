@@ -13,8 +13,11 @@ from sightline.errors import SightlineError
 
 
 def write_beside(path: Path, content: bytes | str) -> None:
-    """Write `content` to `path`: either the whole new file is there or the old one is. Raises SightlineError."""
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    """Write `content` to `path`: either the whole new file is there or the old one is. Raises SightlineError.
+
+    Text is UTF-8. The name of a file need not be text: what is none of it is spelled out, as JSON does.
+    """
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     with disk_errors(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         beside = Path(name)

@@ -71,9 +71,9 @@ class Run:
 
     def discard(self) -> None:
         """Remove a run that came to nothing: its own files, and the folders that were made for it."""
-        for name in FILES:
-            (self.path / name).unlink(missing_ok=True)
-        with suppress(OSError):  # someone has put something there meanwhile
+        with suppress(OSError):  # a disk that may only be read, or someone has put something there meanwhile
+            for name in FILES:
+                (self.path / name).unlink(missing_ok=True)
             for folder in self.made:
                 folder.rmdir()
 

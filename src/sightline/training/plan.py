@@ -20,10 +20,17 @@ if TYPE_CHECKING:
 SMALL_NETWORK, PHOTO_NETWORK, PRETRAINED = "resnet10_small", "resnet10_photo", "resnet18"
 # Families whose networks are made for pictures of one size.
 OF_ONE_SIZE = ("lecture", "lenet")
-# Pictures up to this short side keep their size; larger ones are reduced to the photo size.
-SMALL_SIDE, PHOTO_SIDE, PHOTO_STORE = 48, 128, 128
+# Pictures up to this short side keep their size; larger ones are reduced, colour less than grey: the photo network
+# halves the resolution at once, the small one does not, so both cost the same. (Measured: colour photographs gain
+# from the larger picture, fine defects on grey surfaces from the full-resolution first stage.)
+SMALL_SIDE, GREY_SIDE, COLOUR_SIDE = 48, 64, 128
 # Unbalanced: the largest class has more than this many times the pictures of the smallest.
 UNBALANCED = 1.5
+# From scratch: pictures seen in a whole run (small grey ones, which may be written signs, are learnt faster), and
+# the number of pictures from which SGD is preferred.
+PICTURES_SEEN, SIGNS_SEEN, MANY_PICTURES = 900_000, 60_000, 5_000
+# The weights are averaged over about the last twentieth of the steps: decay = 1 - 20 / steps.
+AVERAGED_SHARE_INVERSE = 20
 # Networks below this many mult-adds a picture gain nothing from bf16.
 BF16_MULT_ADDS = 5_000_000
 
@@ -102,14 +109,12 @@ class Planner:
                 why = (
                     f"Model {name}: pretrained weights are at hand, and the pictures are photographs in size."
                 )
-            elif facts.side <= SMALL_SIDE:
-                name = SMALL_NETWORK
-                why = f"Model {name}: the pictures are small ({facts.side} pixels), so a small residual network."
             else:
-                name = PHOTO_NETWORK
+                name = SMALL_NETWORK if facts.side <= SMALL_SIDE or facts.grey else PHOTO_NETWORK
                 why = (
-                    f"Model {name}: no pretrained weights on this machine, so a small residual network for "
-                    f"{facts.pictures:,} pictures of about {facts.side} pixels."
+                    f"Model {name}: a small residual network for {facts.pictures:,} pictures of about {facts.side} "
+                    "pixels"
+                    + (", as no pretrained weights are on this machine." if facts.side > SMALL_SIDE else ".")
                 )
             self.changes["model.name"] = name
             self.reasons.append(why)
@@ -149,7 +154,7 @@ class Planner:
                 self.choose("input.resize", weights.resize)
                 self.choose("input.interpolation", weights.interpolation)
         elif photos:
-            self.choose("input.size", PHOTO_SIDE)
+            self.choose("input.size", GREY_SIDE if self.value("model.name") == SMALL_NETWORK else COLOUR_SIDE)
             self.choose(
                 "input.fit",
                 "squash",
@@ -162,8 +167,14 @@ class Planner:
         size = self.value("input.size")
         if self.value("input.fit") == "crop" and photos:
             self.choose("input.resize", round(size * 256 / 224))
-        self.choose("input.store_size", round(size * PHOTO_STORE / PHOTO_SIDE) if photos else size)
-        if photos:
+        self.choose("input.store_size", size)
+        if photos and facts.grey:
+            self.choose(
+                "augment",
+                "gentle",
+                "Augmentation gentle: in large grey pictures, often measurements, no small part shows the class.",
+            )
+        elif photos:
             self.choose("augment", "photos")
         elif facts.grey:
             self.choose(
@@ -176,19 +187,22 @@ class Planner:
         """Optimiser, schedule, length and balance."""
         facts, strategy = self.facts, self.value("strategy")
         if strategy == "scratch":
-            self.choose("optimizer.name", "adamw" if self.is_transformer() else "sgd")
-            adamw = self.value("optimizer.name") == "adamw"
+            # SGD finds the better networks where it has many steps; AdamW needs no batch norm and few pictures.
+            many = facts.pictures >= MANY_PICTURES and "resnet" in self.value("model.name")
+            self.choose("optimizer.name", "sgd" if many else "adamw")
             self.choose(
-                "batch_size", int(min(128, max(16, 2 ** round(math.log2(max(1, facts.pictures / 20))))))
+                "batch_size",
+                64 if self.signs else int(np.clip(2 ** round(math.log2(facts.pictures / 30)), 16, 64)),
             )
-            batch = self.value("batch_size")
-            self.choose("optimizer.lr", 1e-3 * math.sqrt(batch / 128) if adamw else 0.2 * batch / 128)
+            batch, adamw = self.value("batch_size"), self.value("optimizer.name") == "adamw"
+            self.choose("optimizer.lr", 0.002 if adamw else 0.1 * batch / 64)
             self.choose("optimizer.nesterov", True)
             self.choose("optimizer.weight_decay", 0.05 if adamw else 5e-4)
             self.choose("schedule.name", "onecycle")
             self.choose("label_smoothing", 0.1)
-            self.choose("ema", 0.998)
-            self.choose("epochs", default_epochs(facts.pictures))
+            self.choose("epochs", self.epochs())
+            steps = self.recipe.steps or self.value("epochs") * max(1, facts.pictures // batch)
+            self.choose("ema", round(float(np.clip(1 - AVERAGED_SHARE_INVERSE / steps, 0, 0.999)), 4))
         else:
             # PyTorch's transfer-learning tutorial: SGD 0.001, momentum 0.9, a tenth every 7 epochs.
             self.choose("optimizer.name", "sgd")
@@ -211,9 +225,16 @@ class Planner:
         else:
             self.choose("balance", "none")
 
-    def is_transformer(self) -> bool:
-        name = self.value("model.name")
-        return any(part in name for part in ("vit", "swin", "deit", "dpt", "pvt"))
+    def epochs(self) -> int:
+        """How often the training pictures are gone through from scratch: the fewer there are, the more often."""
+        return int(
+            np.clip(round((SIGNS_SEEN if self.signs else PICTURES_SEEN) / self.facts.pictures), 5, 150)
+        )
+
+    @property
+    def signs(self) -> bool:
+        """Whether the pictures may be written signs: small and grey."""
+        return self.facts.grey and self.facts.side <= SMALL_SIDE
 
     def arithmetic(self) -> None:
         """Precision and workers."""
@@ -245,12 +266,9 @@ def published_row(name: str, weights: str) -> PublishedWeights | None:
     from sightline.models.registry import published_weights
 
     rows = published_weights(name)
-    return next((row for row in rows if weights == row.name or (weights == "DEFAULT" and row is rows[0])), None)
-
-
-def default_epochs(pictures: int) -> int:
-    """How often the training pictures are gone through from scratch: the fewer there are, the more often."""
-    return int(np.clip(round(5000 * max(1, pictures) ** -0.6), 4, 150))
+    return next(
+        (row for row in rows if weights == row.name or (weights == "DEFAULT" and row is rows[0])), None
+    )
 
 
 def cpu_has_bf16() -> bool:

@@ -1,13 +1,15 @@
-"""What a person sees while a run is under way: a live line on a terminal, plain lines in a pipe."""
+"""What a person sees: a live line on a terminal, or plain lines in a pipe, while a run is under way; then results."""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
@@ -45,7 +47,7 @@ class PlainLines(Quiet):
         self.rest = ""
 
     def message(self, text: str) -> None:
-        print(printable(text), file=sys.stderr, flush=True)
+        say(text)
 
     def reading(self, done: int, total: int, what: str) -> None:
         if self.due(self.within):
@@ -144,6 +146,26 @@ CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if
 def printable(text: str) -> str:
     """`text` with control characters, which the name of a file may have, spelled out."""
     return text.translate(CONTROLS)
+
+
+def say(text: str) -> None:
+    """A line on stderr."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def show(result: RenderableType | dict[str, Any]) -> None:
+    """Print a result on stdout.
+
+    A table is as wide as the terminal, or as wide as it likes for files and other programs. A dictionary is one JSON
+    object on one line, in letters that stdout can hold.
+    """
+    if isinstance(result, dict):
+        print(json.dumps(result, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
+        return
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
+    with console.capture() as text:
+        console.print(result)
+    print(text.get(), end="")
 
 
 def watcher(quiet: bool = False) -> Quiet:

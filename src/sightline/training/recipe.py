@@ -61,7 +61,7 @@ class OptimizerSection(Section):
     """How the weights move."""
 
     name: Literal["sgd", "adamw"] | None = Field(None, description="SGD with momentum, or AdamW")
-    lr: float | None = Field(None, gt=0, le=100, description="highest learning rate")
+    lr: float | None = Field(None, ge=1e-9, le=100, description="highest learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     nesterov: bool | None = Field(None, description="of SGD")
     betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="of AdamW")
@@ -71,7 +71,9 @@ class OptimizerSection(Section):
 class ScheduleSection(Section):
     """How the learning rate changes over the run."""
 
-    name: Literal["constant", "step", "cosine", "onecycle"] | None = Field(None, description="its shape over the run")
+    name: Literal["constant", "step", "cosine", "onecycle"] | None = Field(
+        None, description="its shape over the run"
+    )
     warmup_epochs: float = Field(0.0, ge=0, description="epochs of a linear rise (not for onecycle)")
     rise: float = Field(0.3, gt=0, lt=1, description="share of the run in which onecycle rises")
     step_epochs: int = Field(7, ge=1, description="epochs between the cuts of step")
@@ -247,7 +249,7 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
-        if not equals or not key.strip():
+        if not equals or not all(part.strip() for part in key.split(".")):
             raise SightlineError(f"--set takes KEY=VALUE, such as --set optimizer.lr=0.1, not {setting!r}.")
         out[key.strip()] = parse_value(text.strip())
     return out

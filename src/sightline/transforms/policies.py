@@ -22,6 +22,10 @@ POLICIES = {
     "digits": Policy(
         "rotate(10) + translate(0.1)", "written signs: a small turn or shift keeps them, a flip does not"
     ),
+    "gentle": Policy(
+        "random_resized_crop(0.7) + hflip(0.5)",
+        "left and right may be swapped; most of the picture is needed, as in inspection",
+    ),
     "light": Policy(
         "crop(0.125, 'reflect') + hflip(0.5)", "left and right may be swapped, small shifts change nothing"
     ),
