@@ -75,7 +75,9 @@ def processor() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", help="run only the rows of this name")
     parser.add_argument("--seeds", type=int, help="fewer seeds than the table's")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))

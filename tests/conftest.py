@@ -50,4 +50,6 @@ def trained(shapes, tmp_path_factory):
     """A finished run on `shapes`. Read only."""
     import sightline
 
-    return sightline.fit(shapes, out=tmp_path_factory.mktemp("runs") / "run", epochs=15, quiet=True, device="cpu")
+    return sightline.fit(
+        shapes, out=tmp_path_factory.mktemp("runs") / "run", epochs=15, quiet=True, device="cpu"
+    )

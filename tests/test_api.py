@@ -106,15 +106,21 @@ def test_bad_pictures_are_set_aside_by_name(shapes, tmp_path):
     assert aside == {"disc/empty.png", "disc/text.jpg", "square/03.png"}
 
 
-@pytest.mark.parametrize("model", ["lecture_net", "lecture_vit", "lenet5", "resnet20", "timm/resnet10t.c3_in1k"])
+@pytest.mark.parametrize(
+    "model", ["lecture_net", "lecture_vit", "lenet5", "resnet20", "timm/resnet10t.c3_in1k"]
+)
 def test_models_of_every_kind_train_and_serve(model, tmp_path):
-    run = sightline.fit("digits", out=tmp_path / "run", model=model, weights="none", epochs=1, quiet=True, device="cpu")
+    run = sightline.fit(
+        "digits", out=tmp_path / "run", model=model, weights="none", epochs=1, quiet=True, device="cpu"
+    )
     assert run.classifier.predict_proba(np.zeros((8, 8), dtype=np.uint8)).shape == (10,)
     assert run.classifier.embed(np.zeros((8, 8), dtype=np.uint8)).ndim == 1
 
 
 def test_the_1998_network_learns_digits(tmp_path):
-    run = sightline.fit("digits", out=tmp_path / "run", model="lenet5_1998", epochs=3, quiet=True, device="cpu")
+    run = sightline.fit(
+        "digits", out=tmp_path / "run", model="lenet5_1998", epochs=3, quiet=True, device="cpu"
+    )
     assert run.scores.accuracy.value > 0.3  # chance is 0.1
 
 
@@ -202,5 +208,7 @@ def test_a_run_without_scores_says_so(trained, tmp_path):
 
 
 def test_importing_sightline_imports_nothing_heavy():
-    code = "import sys, sightline; print(any(m in sys.modules for m in ('torch', 'numpy', 'PIL', 'pydantic')))"
+    code = (
+        "import sys, sightline; print(any(m in sys.modules for m in ('torch', 'numpy', 'PIL', 'pydantic')))"
+    )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"

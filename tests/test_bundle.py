@@ -21,7 +21,13 @@ def bundle():
     torch.manual_seed(0)
     model = create_model("resnet20", num_classes=3, **ARGUMENTS)
     return Bundle(
-        "resnet20", ARGUMENTS, ("ant", "bee", "<wasp>"), Preprocess(size=(32, 32), resize=36), model.state_dict(), 2.0, "CC0"
+        "resnet20",
+        ARGUMENTS,
+        ("ant", "bee", "<wasp>"),
+        Preprocess(size=(32, 32), resize=36),
+        model.state_dict(),
+        2.0,
+        "CC0",
     )
 
 
@@ -34,9 +40,15 @@ def pictures():
 def test_a_saved_bundle_answers_as_before(bundle, pictures, tmp_path):
     bundle.save(tmp_path)
     again = Bundle.load(tmp_path)
-    assert (again.classes, again.preprocess, again.arguments) == (bundle.classes, bundle.preprocess, bundle.arguments)
+    assert (again.classes, again.preprocess, again.arguments) == (
+        bundle.classes,
+        bundle.preprocess,
+        bundle.arguments,
+    )
     assert (again.temperature, again.licence) == (2.0, "CC0")
-    assert np.array_equal(Classifier(again).predict_proba(pictures), Classifier(bundle).predict_proba(pictures))
+    assert np.array_equal(
+        Classifier(again).predict_proba(pictures), Classifier(bundle).predict_proba(pictures)
+    )
 
 
 def test_probabilities_are_the_softmax_of_the_plain_network(bundle, pictures):

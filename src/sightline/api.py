@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -391,11 +392,6 @@ def match_classes(dataset: ImageDataset, classes: Sequence[str]) -> np.ndarray:
 
 def chunks(items: Iterable[Source], size: int) -> Iterable[list[Source]]:
     """`items` in lists of up to `size`."""
-    part: list[Source] = []
-    for item in items:
-        part.append(item)
-        if len(part) == size:
-            yield part
-            part = []
-    if part:
+    stream = iter(items)
+    while part := list(islice(stream, size)):
         yield part

@@ -39,7 +39,8 @@ def option(metavar: str, text: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, metavar=metavar, help=text, **more)
 
 
-Text, Settings = str | None, list[str] | None
+Text = str | None
+Settings = list[str] | None
 SOURCES = "A folder with a folder per class, a .csv, .npz or .tar.gz, or a name: digits, cifar10, ..."
 NETWORKS = "One of `sightline models`, or torchvision/NAME, or timm/NAME."
 Data = Annotated[str, typer.Argument(metavar="DATA", help=SOURCES)]
@@ -66,7 +67,7 @@ def fit(
     model: Annotated[Text, option("NAME", NETWORKS)] = None,
     weights: Annotated[Text, option("NAME|FILE", "Start from a published name, a file, a run; or none.")] = None,
     strategy: Annotated[Text, option("NAME", "scratch, finetune (all weights), or probe (a new head).")] = None,
-    augment: Annotated[Text, option("TEXT", "none, digits, light, photos, or 'crop(4) + hflip'.")] = None,
+    augment: Annotated[Text, option("TEXT", "digits, light, gentle, photos, none, or 'crop(4) + hflip'.")] = None,
     epochs: Annotated[Text, option("N", "Passes over the training pictures.")] = None,
     minutes: Annotated[Text, option("N", "Take the best model that so many minutes can give.")] = None,
     seed: Annotated[Text, option("N", "Same seed, same weights (0).")] = None,
@@ -179,8 +180,8 @@ def print_answers(answers: Iterator[Prediction], as_csv: bool) -> None:
         writer.writerow(["picture", "label", "probability", "rank", "error"])
     for answer in answers:
         if as_csv:
-            rows = [(name, f"{p:.6f}", rank, "") for rank, (name, p) in enumerate(answer.top, 1)]
-            writer.writerows((answer.picture, *row) for row in rows or [("", "", "", answer.error)])
+            rows = [[name, f"{p:.6f}", str(rank), ""] for rank, (name, p) in enumerate(answer.top, 1)]
+            writer.writerows([answer.picture, *row] for row in rows or [["", "", "", answer.error or ""]])
         elif answer.top:
             cells = [answer.picture, *(f"{name} {p:.1%}" for name, p in answer.top)]
             print("\t".join(printable(cell).replace("\n", r"\x0a") for cell in cells), flush=True)

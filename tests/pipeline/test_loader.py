@@ -30,7 +30,9 @@ def folder(tmp_path):
 
 
 PREPROCESS = Preprocess(size=(16, 16))
-STAGE = canonical_stage(read_recipe({"input": {"store_size": 20, "fit": "crop", "interpolation": "bilinear"}}))
+STAGE = canonical_stage(
+    read_recipe({"input": {"store_size": 20, "fit": "crop", "interpolation": "bilinear"}})
+)
 
 
 def batches(dataset: ImageDataset, augment: str, *, held: bool, workers: int):
@@ -57,7 +59,9 @@ def test_neither_the_cache_nor_the_workers_change_a_bit(folder, augment):
 def test_cutting_by_the_batch_gives_the_same_pictures_as_one_by_one(folder):
     dataset = open_dataset(folder)
     dataset = dataset.subset(read_all(dataset, STAGE, "RGB").indices)
-    stage = canonical_stage(read_recipe({"input": {"store_size": 18, "fit": "squash", "interpolation": "bilinear"}}))
+    stage = canonical_stage(
+        read_recipe({"input": {"store_size": 18, "fit": "squash", "interpolation": "bilinear"}})
+    )
     augment = Augment.parse("crop(2, 'reflect') + hflip")
     fast = TrainPictures(dataset, stage, augment, PREPROCESS, 0, read_all(dataset, stage, "RGB"))
     slow = TrainPictures(dataset, stage, augment, PREPROCESS, 0)

@@ -98,7 +98,9 @@ def test_a_probe_moves_the_head_alone_and_no_statistics():
 
 
 def test_set_train_mode_leaves_frozen_batch_norm_in_eval():
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)
+    )
     model[1].requires_grad_(False)
     set_train_mode(model)
     assert not model[1].training
@@ -116,7 +118,9 @@ def test_no_decay_on_norms_and_biases():
     assert spared["weight_decay"] == 0.0
     assert all(p.ndim > 1 for p in decayed["params"])
     assert all(p.ndim == 1 for p in spared["params"])
-    assert sum(p.numel() for g in (decayed, spared) for p in g["params"]) == sum(p.numel() for p in model.parameters())
+    assert sum(p.numel() for g in (decayed, spared) for p in g["params"]) == sum(
+        p.numel() for p in model.parameters()
+    )
 
 
 def test_class_weights_give_every_class_the_same_say():

@@ -134,10 +134,20 @@ def test_a_setting_without_key_or_value_is_an_error(setting):
 
 def test_values_are_toml_or_else_text():
     parsed = parse_settings(["a=1", "b=0.5", "c=true", "d=[1, 2]", "e=crop(4) + hflip", "f=null", "g=none"])
-    assert parsed == {"a": 1, "b": 0.5, "c": True, "d": [1, 2], "e": "crop(4) + hflip", "f": None, "g": "none"}
+    assert parsed == {
+        "a": 1,
+        "b": 0.5,
+        "c": True,
+        "d": [1, 2],
+        "e": "crop(4) + hflip",
+        "f": None,
+        "g": "none",
+    }
 
 
-@pytest.mark.parametrize(("name", "content"), [("r.toml", "epochs = = 3"), ("r.json", "{"), ("r.toml", b"\xff\xfe")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("r.toml", "epochs = = 3"), ("r.json", "{"), ("r.toml", b"\xff\xfe")]
+)
 def test_a_broken_recipe_file_is_one_sentence(tmp_path: Path, name, content):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())

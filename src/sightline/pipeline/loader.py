@@ -48,8 +48,8 @@ class TrainPictures(Dataset[Batch]):
     ) -> None:
         self.dataset, self.stage, self.preprocess, self.seed = dataset, stage, preprocess, seed
         self.augment = augment.resized(preprocess.size)
-        self.arrays = held.arrays if held else None
         self.tensor = self._as_tensor(held) if held else None
+        self.arrays = held.arrays if held and self.tensor is None else None
 
     def _as_tensor(self, held: Prepared) -> torch.Tensor | None:
         """All held pictures as one tensor, where the whole augmentation can be done by the batch."""

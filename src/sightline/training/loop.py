@@ -215,7 +215,7 @@ class Trainer:
     def run(
         self,
         watcher: Watcher,
-        on_best: Callable[[TrainState], None] = lambda state: None,
+        on_best: Callable[[TrainState], None] = lambda _: None,
         state: TrainState | None = None,
     ) -> TrainState:
         """Train to the end, to the patience's end, or until interrupted (KeyboardInterrupt after the step's end)."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightline.errors import SightlineError
+from sightline.pipeline.cache import cores, fits
 from sightline.training.build import mult_adds
 from sightline.training.recipe import Recipe
 
@@ -207,8 +208,7 @@ class Planner:
             # PyTorch's transfer-learning tutorial: SGD 0.001, momentum 0.9, a tenth every 7 epochs.
             self.choose("optimizer.name", "sgd")
             self.choose("batch_size", 4 if facts.pictures < 1000 else 32)
-            batch = self.value("batch_size")
-            self.choose("optimizer.lr", 0.001 * max(1.0, batch / 4))
+            self.choose("optimizer.lr", 0.001)
             self.choose("optimizer.nesterov", False)
             self.choose("optimizer.weight_decay", 0.0)
             self.choose("schedule.name", "step")
@@ -228,7 +228,7 @@ class Planner:
     def epochs(self) -> int:
         """How often the training pictures are gone through from scratch: the fewer there are, the more often."""
         return int(
-            np.clip(round((SIGNS_SEEN if self.signs else PICTURES_SEEN) / self.facts.pictures), 5, 150)
+            np.clip(round((SIGNS_SEEN if self.signs else PICTURES_SEEN) / self.facts.pictures), 5, 120)
         )
 
     @property
@@ -238,10 +238,11 @@ class Planner:
 
     def arithmetic(self) -> None:
         """Precision and workers."""
-        from sightline.pipeline.cache import cores
-
         self.choose("precision", *self.precision())
-        self.choose("workers", 0 if self.device == "cpu" else min(8, cores()))
+        held = fits(
+            self.facts.pictures, stored_bytes(self.value("input.store_size"), self.value("input.channels"))
+        )
+        self.choose("workers", 0 if self.device == "cpu" and held else min(8, cores()))
 
     def precision(self) -> tuple[str, str | None]:
         if self.device.startswith("cuda"):
@@ -251,6 +252,11 @@ class Planner:
         if mult_adds(self.recipe.updated(self.changes), len(self.facts.counts)) < BF16_MULT_ADDS:
             return "fp32", None
         return "bf16", "Precision bf16: this processor has instructions for it (weights stay in float32)."
+
+
+def stored_bytes(side: int, channels: int) -> int:
+    """About how much memory a picture takes after the canonical stage: 4:3 is a usual aspect ratio."""
+    return int(side * side * channels * 1.4)
 
 
 def weights_at_hand(name: str) -> list[PublishedWeights]:

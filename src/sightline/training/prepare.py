@@ -15,7 +15,14 @@ from sightline.pipeline.cache import Failure, Mode, Prepared, Stage, fits, read_
 from sightline.pipeline.loader import PlainPictures, TrainLoader, TrainPictures
 from sightline.training.build import build_model
 from sightline.training.loop import Trainer
-from sightline.training.plan import OF_ONE_SIZE, Planner, default_shares, gather_facts, published_row
+from sightline.training.plan import (
+    OF_ONE_SIZE,
+    Planner,
+    default_shares,
+    gather_facts,
+    published_row,
+    stored_bytes,
+)
 from sightline.training.progress import Quiet
 from sightline.training.recipe import Recipe
 from sightline.transforms.augment import Augment
@@ -55,9 +62,8 @@ def prepare(dataset: ImageDataset, recipe: Recipe, watcher: Quiet) -> Job:
     stage = canonical_stage(recipe)
     channels = recipe.input.channels or 3
     mode: Mode = "L" if channels == 1 else "RGB"
-    side = recipe.input.store_size or 0
     held = None
-    if fits(len(train), int(side * side * channels * 1.4)):
+    if fits(len(train), stored_bytes(recipe.input.store_size or 0, channels)):
         held = read_all(train, stage, mode, partial(tell, watcher, len(train), "training pictures"))
         if not held.arrays:
             raise SightlineError(

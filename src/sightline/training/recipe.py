@@ -61,7 +61,7 @@ class OptimizerSection(Section):
     """How the weights move."""
 
     name: Literal["sgd", "adamw"] | None = Field(None, description="SGD with momentum, or AdamW")
-    lr: float | None = Field(None, ge=1e-9, le=100, description="highest learning rate")
+    lr: float | None = Field(None, gt=0, le=100, description="highest learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     nesterov: bool | None = Field(None, description="of SGD")
     betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="of AdamW")

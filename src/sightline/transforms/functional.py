@@ -14,7 +14,7 @@ Fill = Literal["zero", "reflect"]
 
 
 def source_indices(start: np.ndarray, length: int, size: int, fill: Fill) -> tuple[np.ndarray, np.ndarray]:
-    """Where each of `length` cells from `start` (N,) lies in a row of `size`: indices (N, length), inside (N, length).
+    """Where each of `length` cells from `start` (N,) lies in a row of `size`: indices, inside, both (N, length).
 
     Cells outside the row are reflected at its ends (the end itself is not repeated) or, for `zero`, clamped and
     marked as outside.
