@@ -168,9 +168,11 @@ def test_an_interrupted_run_keeps_its_best_model(shapes, tmp_path):
 
     out = tmp_path / "run"
     process = subprocess.Popen(
-        [sys.executable, "-m", "sightline", "fit", str(shapes), "--out", str(out), "--epochs", "100000", "--device", "cpu"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "sightline", "fit", str(shapes), "--out", str(out), "--epochs", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 120
     while not (out / "model.json").exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)

@@ -144,7 +144,7 @@ def test_the_average_is_exponential_and_forgets_its_start():
     assert ema.module.weight.item() == pytest.approx(values[-1], rel=1e-4)
 
 
-def test_the_range_test_proposes_the_steepest_fall_and_leaves_the_model():
+def test_the_range_test_proposes_a_rate_and_leaves_the_model():
     job = job_of()
     before = copy.deepcopy(job.trainer.model.state_dict())
     curve = find_lr(job.trainer, Quiet(), steps=40)
@@ -153,7 +153,9 @@ def test_the_range_test_proposes_the_steepest_fall_and_leaves_the_model():
     assert all(torch.equal(v, before[k]) for k, v in job.trainer.model.state_dict().items())
 
 
-def test_propose_finds_a_known_slope():
+def test_propose_takes_a_tenth_of_the_rate_with_the_lowest_loss():
     rates = np.geomspace(1e-5, 10, 200)
-    losses = 2 - 1 / (1 + np.exp(-4 * np.log(rates / 1e-2)))  # falls fastest at 0.01
-    assert propose(list(rates), list(losses)) == pytest.approx(1e-2, rel=0.1)
+    losses = 2 + np.log10(rates / 0.3) ** 2  # lowest at 0.3
+    assert propose(list(rates), list(losses)) == pytest.approx(0.03, rel=0.05)
+    with pytest.raises(SightlineError, match="never fell"):
+        propose(list(rates), list(rates))

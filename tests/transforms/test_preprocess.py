@@ -91,7 +91,7 @@ def test_plain_data_round_trip_through_json():
     [{"channels": 1}, {"size": (0, 5)}, {"resize": 10}, {"fit": "squash", "resize": 64}, {"std": (1, 1, 0)}],
 )
 def test_contradictions_are_refused(wrong):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         Preprocess(**({"size": (32, 32)} | wrong))
 
 

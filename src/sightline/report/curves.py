@@ -142,8 +142,8 @@ def nice_ticks(low: float, high: float, bounds: tuple[float, float] = (-math.inf
 
     `bounds` are values that the axis does not pass, such as 0 and 1 for shares.
     """
-    if high - low < 1e-9 * max(abs(high), 1e-9):
-        pad = abs(high) * 0.5 or 0.5
+    if high - low < max(1e-9 * abs(high), 1e-11):
+        pad = abs(high) * 0.5 if abs(high) > 1e-9 else 0.5
         low, high = max(low - pad, bounds[0]), min(high + pad, bounds[1])
     rough = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(rough))

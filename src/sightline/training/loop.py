@@ -243,6 +243,14 @@ class Trainer:
                     break
         return state
 
+    def check_loss(self, loss: float, state: TrainState) -> None:
+        """Raises SightlineError where the training has run away."""
+        if not math.isfinite(loss):
+            raise SightlineError(
+                f"The loss became {loss} at step {state.step + 1}; try a tenth of the learning rate "
+                f"(--set optimizer.lr={self.recipe.optimizer.lr:g} now), or --set precision=fp32."
+            )
+
     def run_epoch(
         self, state: TrainState, watcher: Watcher, interrupted: Callable[[], bool], total: int
     ) -> dict[str, Any]:
@@ -260,11 +268,7 @@ class Trainer:
             if len(batch.indices):
                 rate = self.rate(state.step)
                 loss, hits = self.learn(state, batch, rate)
-                if not math.isfinite(loss):
-                    raise SightlineError(
-                        f"The loss became {loss} at step {state.step + 1}; try a tenth of the learning rate "
-                        f"(--set optimizer.lr={self.recipe.optimizer.lr:g} now), or --set precision=fp32."
-                    )
+                self.check_loss(loss, state)
                 n = len(batch.indices)
                 loss_sum, right, seen = loss_sum + loss * n, right + hits, seen + n
                 speed = seen / max(1e-9, time.perf_counter() - begun)
@@ -285,6 +289,7 @@ class Trainer:
             "images_per_second": seen / max(1e-9, seconds),
         }
         row |= self.validate(state.evaluated)
+        self.check_loss(row["val_loss"], state)
         row["seconds"] = time.perf_counter() - begun
         return row
 

@@ -197,7 +197,7 @@ class Planner:
             )
             batch, adamw = self.value("batch_size"), self.value("optimizer.name") == "adamw"
             self.choose("optimizer.lr", 0.002 if adamw else 0.1 * batch / 64)
-            self.choose("optimizer.nesterov", True)
+            self.choose("optimizer.nesterov", self.value("optimizer.momentum") > 0)
             self.choose("optimizer.weight_decay", 0.05 if adamw else 5e-4)
             self.choose("schedule.name", "onecycle")
             self.choose("label_smoothing", 0.1)

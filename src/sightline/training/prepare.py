@@ -53,6 +53,11 @@ def prepare(dataset: ImageDataset, recipe: Recipe, watcher: Quiet) -> Job:
     dataset = make_splits(
         dataset, seed=recipe.seed, val=recipe.val_share or shares[0], test=recipe.test_share or shares[1]
     )
+    if not dataset.has_split("val") or not dataset.has_split("test"):
+        raise SightlineError(
+            f"{dataset.name} has too few pictures to hold some back for validation and test; "
+            "give at least one class three pictures or more."
+        )
     train, val = dataset.split("train"), dataset.split("val")
     recipe, reasons = Planner(recipe, gather_facts(train), str(device)).plan()
     torch.manual_seed(recipe.seed)
@@ -156,8 +161,8 @@ def choose_device(name: str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError):
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError):
         known = "cpu" + (", cuda" if torch.cuda.is_available() else "")
         raise SightlineError(f"There is no device {name!r} on this machine; it has {known}.") from None
     return device

@@ -31,7 +31,7 @@ def source_indices(start: np.ndarray, length: int, size: int, fill: Fill) -> tup
 def crop_batch(
     images: torch.Tensor, top: np.ndarray, left: np.ndarray, size: tuple[int, int], fill: Fill
 ) -> torch.Tensor:
-    """Cut (height, width) `size` out of each of `images` (N, C, H, W) at its own integer corner, which may lie outside."""
+    """Cut (height, width) `size` out of each of `images` (N, C, H, W) at its own corner, which may lie outside."""
     n, channels, height, width = images.shape
     rows, rows_in = source_indices(top, size[0], height, fill)
     cols, cols_in = source_indices(left, size[1], width, fill)

@@ -44,6 +44,8 @@ class Preprocess:
     def __post_init__(self) -> None:
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise ValueError(f"mean and std need {self.channels} values each, one per channel")
+        if self.fit not in ("crop", "squash") or self.interpolation not in RESAMPLING:
+            raise ValueError("fit is crop or squash, interpolation bilinear or bicubic")
         if min(self.size) < 1 or min(self.std) <= 0:
             raise ValueError("size and std must be positive")
         if self.resize is not None and (self.fit == "squash" or self.resize < max(self.size)):
