@@ -256,6 +256,8 @@ def say_set_aside(rows: Sequence[Mapping[str, str]], watch: Quiet) -> None:
 
 def fix_steps(job: Job, begun: float, watch: Quiet) -> None:
     """Turn `minutes` into a number of steps, once, and write it down in the recipe."""
+    from sightline.training.plan import default_ema
+
     recipe, trainer = job.recipe, job.trainer
     if not recipe.minutes or recipe.steps:
         return
@@ -263,7 +265,8 @@ def fix_steps(job: Job, begun: float, watch: Quiet) -> None:
     fitting, step = trainer.calibrate(left)
     planned = trainer.total_steps()
     steps = min(fitting, planned)
-    job.recipe = trainer.recipe = recipe.model_copy(update={"steps": steps})
+    ema = default_ema(steps) if recipe.ema is None else recipe.ema
+    job.recipe = trainer.recipe = recipe.model_copy(update={"steps": steps, "ema": ema})
     job.reasons.append(
         f"{steps:,} steps ({steps / trainer.steps_per_epoch:.1f} epochs): a step takes {step * 1000:.0f} ms, "
         + (

@@ -30,8 +30,6 @@ UNBALANCED = 1.5
 # From scratch: pictures seen in a whole run (small grey ones, which may be written signs, are learnt faster), and
 # the number of pictures from which SGD is preferred.
 PICTURES_SEEN, SIGNS_SEEN, MANY_PICTURES = 900_000, 60_000, 5_000
-# The weights are averaged over about the last twentieth of the steps: decay = 1 - 20 / steps.
-AVERAGED_SHARE_INVERSE = 20
 # Networks below this many mult-adds a picture gain nothing from bf16.
 BF16_MULT_ADDS = 5_000_000
 
@@ -202,8 +200,11 @@ class Planner:
             self.choose("schedule.name", "onecycle")
             self.choose("label_smoothing", 0.1)
             self.choose("epochs", self.epochs())
-            steps = self.recipe.steps or self.value("epochs") * max(1, facts.pictures // batch)
-            self.choose("ema", round(float(np.clip(1 - AVERAGED_SHARE_INVERSE / steps, 0, 0.999)), 4))
+            if (
+                self.recipe.steps or not self.recipe.minutes
+            ):  # else it waits until minutes have fixed the steps
+                steps = self.recipe.steps or self.value("epochs") * max(1, facts.pictures // batch)
+                self.choose("ema", default_ema(steps))
         else:
             # PyTorch's transfer-learning tutorial: SGD 0.001, momentum 0.9, a tenth every 7 epochs.
             self.choose("optimizer.name", "sgd")
@@ -252,6 +253,11 @@ class Planner:
         if mult_adds(self.recipe.updated(self.changes), len(self.facts.counts)) < BF16_MULT_ADDS:
             return "fp32", None
         return "bf16", "Precision bf16: this processor has instructions for it (weights stay in float32)."
+
+
+def default_ema(steps: int) -> float:
+    """The decay that averages the weights over about the last twentieth of a run; more would drag its start along."""
+    return round(min(max(0.0, 1 - 20 / steps), 0.999), 4)
 
 
 def stored_bytes(side: int, channels: int) -> int:
