@@ -95,12 +95,14 @@ def main() -> None:
                 print(f"{name}: left out, SIGHTLINE_DATA is not set", file=sys.stderr)
                 continue
             source = str(Path(data) / source)
-        runs = [measure(name, source, model, seed) for seed in range(min(seeds, chosen.seeds or seeds))]
+        runs = []
+        for seed in range(min(seeds, chosen.seeds or seeds)):
+            runs.append(measure(name, source, model, seed))
+            with chosen.out.open("w", newline="") as file:  # after each run: nothing is lost
+                writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows([*before, *done, *runs])
         done += runs
-        with chosen.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows([*before, *done])
         figures = ("seconds", "accuracy", "balanced_accuracy")
         means = {key: statistics.mean(float(str(run[key])) for run in runs) for key in figures}
         print(
