@@ -83,7 +83,7 @@ DATA: dict[str, tuple[Make, str]] = {
         "test split | 'bees' | is it 'bee'?",
     ),
     "a class beside the splits": (tree(train__ant=3, train__bee=3, wasp=3), "train/ | wasp/"),
-    "too few pictures": (tree(ant=1, bee=1), "split"),
+    "too few pictures": (tree(ant=1, bee=1), "too few pictures | three pictures"),
     "single picture": (lambda w: w.pictures[0], "is a single picture"),
     "another file": (text("set.docx"), "set.docx | no data set that can be opened"),
     "no picture that can be read": (text_for_pictures, "None of the | can be read | .png"),
