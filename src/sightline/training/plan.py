@@ -228,9 +228,8 @@ class Planner:
 
     def epochs(self) -> int:
         """How often the training pictures are gone through from scratch: the fewer there are, the more often."""
-        return int(
-            np.clip(round((SIGNS_SEEN if self.signs else PICTURES_SEEN) / self.facts.pictures), 5, 120)
-        )
+        seen, least = (SIGNS_SEEN, 4) if self.signs else (PICTURES_SEEN, 5)
+        return int(np.clip(round(seen / self.facts.pictures), least, 120))
 
     @property
     def signs(self) -> bool:
