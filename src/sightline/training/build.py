@@ -35,15 +35,16 @@ def freeze_body(model: nn.Module) -> None:
     head.requires_grad_(True)
 
 
-def mult_adds(recipe: Recipe, classes: int) -> int:
-    """Mult-adds of the recipe's network for one picture, counted on the meta device without computing."""
+def cost(recipe: Recipe, classes: int) -> tuple[int, float]:
+    """(mult-adds, side of the last feature map) of the recipe's network for one picture, found without computing."""
     import torch
 
     from sightline.models import create_model
     from sightline.visualization.summary import layer_table, totals
 
-    size = recipe.input.size
+    size = recipe.input.size or 224
     assert recipe.model.name is not None
     with torch.device("meta"):
-        model = create_model(recipe.model.name, num_classes=classes, **model_arguments_of(recipe))
-    return totals(layer_table(model, (recipe.input.channels or 3, size or 224, size or 224))).mult_adds
+        model: Any = create_model(recipe.model.name, num_classes=classes, **model_arguments_of(recipe))
+    rows = layer_table(model, (recipe.input.channels or 3, size, size))
+    return totals(rows).mult_adds, size / model.feature_info[-1]["reduction"]

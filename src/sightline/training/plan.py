@@ -10,7 +10,7 @@ import numpy as np
 
 from sightline.errors import SightlineError
 from sightline.pipeline.cache import cores, fits
-from sightline.training.build import mult_adds
+from sightline.training.build import cost
 from sightline.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -249,7 +249,9 @@ class Planner:
             return "bf16", None
         if self.device != "cpu" or not cpu_has_bf16():
             return "fp32", None
-        if mult_adds(self.recipe.updated(self.changes), len(self.facts.counts)) < BF16_MULT_ADDS:
+        mult_adds, last_side = cost(self.recipe.updated(self.changes), len(self.facts.counts))
+        # On feature maps of a single pixel bf16 convolutions were seen to give NaN now and then.
+        if mult_adds < BF16_MULT_ADDS or last_side < 2:
             return "fp32", None
         return "bf16", "Precision bf16: this processor has instructions for it (weights stay in float32)."
 
