@@ -1,52 +1,18 @@
-"""The networks of the lineage, a row each: paper, counts, published errors and published weights.
-
-Parameters and mult-adds are exact and tested against the networks. Errors are given where they were read at
-their source, in percent on ImageNet-1k's validation pictures; the protocol matters as much as the figure.
-"""
+"""ResNet, its variants of 2015, ResNeXt and the wide ones."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from sightline.models.info import ErrorRate, ModelInfo, PublishedWeights
+from sightline.models.catalog.rows import TORCHVISION, v1, v2
+from sightline.models.info import ErrorRate, ModelInfo
 
-# ------------------------------------------------------------------------------------------------- errors
 TABLE_3 = partial(ErrorRate, protocol="10-crop", source="He et al. 2016, Table 3")
 MSRA = partial(ErrorRate, protocol="1 crop", source="KaimingHe/deep-residual-networks")
 FB_RESNET = partial(ErrorRate, protocol="1 crop", source="facebook/fb.resnet.torch")
 RESNEXT_REPOSITORY = partial(ErrorRate, protocol="1 crop", source="facebookresearch/ResNeXt")
 WRN_REPOSITORY = partial(ErrorRate, protocol="1 crop", source="szagoruyko/wide-residual-networks")
-TORCHVISION = partial(ErrorRate, protocol="1 crop", source="torchvision, IMAGENET1K_V1")
 
-
-# ------------------------------------------------------------------------------------------------- weights
-def published(version: int, file: str, top1: float, top5: float, resize: int) -> PublishedWeights:
-    url = f"https://download.pytorch.org/models/{file}"
-    return PublishedWeights(f"IMAGENET1K_V{version}", url, resize=resize, top1_error=top1, top5_error=top5)
-
-
-v1 = partial(published, 1, resize=256)  # torchvision's first recipe, close to the papers'
-v2 = partial(published, 2, resize=232)  # its longer recipe, which is not the papers'
-
-# ------------------------------------------------------------------------------------------------- papers
-lecture = partial(
-    ModelInfo,
-    family="lecture",
-    year=None,
-    input=(1, 28, 28),
-    num_classes=10,
-    mean=(0.0,),
-    std=(1.0,),
-)
-lenet = partial(
-    ModelInfo,
-    family="lenet",
-    title="Gradient-Based Learning Applied to Document Recognition",
-    reference="https://doi.org/10.1109/5.726791",
-    year=1998,
-    input=(1, 32, 32),
-    num_classes=10,
-)
 resnet = partial(
     ModelInfo,
     family="resnet",
@@ -86,40 +52,7 @@ wide = partial(
 V15 = "stride in the 3x3 convolution, as in fb.resnet.torch; the paper's network is {}_2015"
 V1 = "stride in the first 1x1 convolution, as in the paper"
 
-# ------------------------------------------------------------------------------------------------- networks
 ROWS = (
-    lecture(
-        name="lecture_net",
-        title="A lecture on object recognition",
-        reference="",
-        params=28_938,
-        mult_adds=2_838_080,
-        note="416 + 12,832 + 15,690 parameters",
-    ),
-    lecture(
-        name="lecture_vit",
-        title="An Image is Worth 16x16 Words",
-        reference="https://arxiv.org/abs/2010.11929",
-        params=205_066,
-        mult_adds=3_541_120,
-        note="the lecture's toy: 16 patches and a class token, 4 heads of 16",
-    ),
-    lenet(
-        name="lenet5_1998",
-        params=60_000,
-        mult_adds=415_680,
-        mean=(0.1 / 1.275,),
-        std=(1 / 1.275,),
-        note="340,908 connections; ten fixed digits; takes paper at -0.1 and ink at 1.175",
-    ),
-    lenet(
-        name="lenet5",
-        params=61_706,
-        mult_adds=416_520,
-        mean=(0.1307,),
-        std=(0.3081,),
-        note="as written today: full C3, ReLU, max pooling, linear output",
-    ),
     resnet(
         name="resnet18",
         params=11_689_512,
@@ -272,5 +205,3 @@ ROWS = (
     house_resnet(name="resnet10_small", input=(3, 32, 32), params=1_228_970, mult_adds=63_801_856),
     house_resnet(name="resnet10_photo", input=(3, 128, 128), params=1_228_970, mult_adds=255_199_744),
 )
-
-CATALOG: dict[str, ModelInfo] = {row.name: row for row in ROWS}
