@@ -8,19 +8,15 @@
 
 import sys
 
-from rich.console import Console
-
 import sightline
 from sightline.api import summary
 from sightline.visualization.figures import draw_filters
 from sightline.visualization.filters import filters
-from sightline.visualization.summary import format_table
 
 arguments = sys.argv[1:]
 kernel_size = next((int(a) for a in arguments if a.isdigit()), 5)
 
-rows, size = summary("lecture_net", arguments={"kernel_size": kernel_size})
-Console().print(format_table(rows, "lecture_net", size))
+print(summary("lecture_net", arguments={"kernel_size": kernel_size}))
 
 run = sightline.fit(
     "digits",

@@ -56,9 +56,12 @@ def test_probabilities_are_the_softmax_of_the_plain_network(bundle, pictures):
     batch = bundle.preprocess.normalize(torch.stack([bundle.preprocess(p) for p in pictures]))
     with torch.inference_mode():
         expected = (model(batch).double() / bundle.temperature).softmax(1).numpy()
-    ours = Classifier(bundle).predict_proba(pictures)
+    ours = Classifier(bundle, precision="fp32").predict_proba(pictures)
     assert np.allclose(ours, expected, atol=1e-5)
     assert np.allclose(ours.sum(1), 1)
+    fast = Classifier(bundle).predict_proba(pictures)
+    assert np.allclose(fast, expected, atol=1e-2)
+    assert np.allclose(fast.sum(1), 1)
 
 
 def test_one_picture_or_many_of_any_kind(bundle, pictures, tmp_path):
@@ -79,7 +82,7 @@ def test_one_picture_or_many_of_any_kind(bundle, pictures, tmp_path):
 
 
 def test_the_embedding_times_the_last_layer_gives_the_logits(bundle, pictures):
-    classifier = Classifier(bundle)
+    classifier = Classifier(bundle, precision="fp32")
     head = classifier.network.get_classifier()
     with torch.inference_mode():
         logits = head(torch.from_numpy(classifier.embed(pictures))) / bundle.temperature

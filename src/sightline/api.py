@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,24 +15,25 @@ import numpy as np
 from sightline.bundle import Bundle, Classifier, Source
 from sightline.data import ImageDataset, open_dataset, read_image
 from sightline.errors import SightlineError, UnreadableImage
-from sightline.run import RECIPE, SCORES, Run, environment, leaving_no_ruin
+from sightline.run import Run
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from sightline.evaluation import Scores
-    from sightline.pipeline.cache import Failure
     from sightline.training.find_lr import RateCurve
-    from sightline.training.loop import TrainState
-    from sightline.training.prepare import Job
-    from sightline.training.progress import Quiet
     from sightline.training.recipe import Recipe
-    from sightline.visualization.summary import LayerRow
+    from sightline.visualization.summary import Summary
 
 
 def fit(
-    source: str | Path | ImageDataset,
+    source: str | Path | ImageDataset | None = None,
     *,
     out: str | Path | None = None,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    resume: str | Path | Run | None = None,
+    log: str | None = None,
+    checkpoint_seconds: float | None = None,
     quiet: bool = False,
     **settings: Any,
 ) -> Run:
@@ -41,29 +41,37 @@ def fit(
 
     `recipe` is a Recipe, nested plain data, or a TOML file; `settings` are its fields on top of it, by name
     (`epochs=5`) or dotted (`**{"optimizer.lr": 0.1}`); `model`, `weights` and `lr` are short for `model.name`,
-    `model.weights` and `optimizer.lr`. `out` is a new folder, by default runs/NAME-TIMESTAMP.
+    `model.weights` and `optimizer.lr`. `out` is a new folder, by default runs/NAME-TIMESTAMP. `log="tensorboard"`
+    writes its event files too. A checkpoint is written every `checkpoint_seconds` (20, or rarer if that would take
+    more than a twentieth of the time).
+
+    `resume` is the folder of a run that was interrupted, to go on from its last checkpoint; `source` is then not
+    needed, and the recipe is the run's. Where versions, threads and processes are the same, it ends bit for bit
+    where the uninterrupted run would have.
 
     Returns the finished Run. Raises SightlineError for what a user can mend. A fit that ends early, by that or by
-    a KeyboardInterrupt, leaves the best model so far in the run's folder; where there is none yet, it leaves nothing.
+    a KeyboardInterrupt, leaves checkpoints and the best model so far in the run's folder; where there are none yet, it
+    leaves nothing.
     """
-    from sightline.training.prepare import prepare
-    from sightline.training.progress import watcher
+    from sightline import fitting
+    from sightline.training.checkpoint import SECONDS
+    from sightline.training.event_log import check_log
 
-    begun = time.perf_counter()
+    if log is not None:
+        check_log(log)
+    seconds = SECONDS if checkpoint_seconds is None else checkpoint_seconds
+    if resume is not None:
+        if out is not None or recipe is not None or settings:
+            names = [name for name, value in (("out", out), ("recipe", recipe)) if value is not None]
+            raise SightlineError(
+                f"A run is resumed with its own recipe; leave out {', '.join([*names, *settings])}."
+            )
+        place = resume.path if isinstance(resume, Run) else resume
+        return fitting.resume(place, source, log=log, checkpoint_seconds=seconds, quiet=quiet)
+    if source is None:
+        raise SightlineError("Give the pictures to train on: a folder, a file, or a name such as digits.")
     wanted = compose(recipe, settings)
-    dataset = source if isinstance(source, ImageDataset) else open_dataset(source)
-    run = Run.create(out, dataset.name)
-    with leaving_no_ruin(run, source), watcher(quiet) as watch:
-        job = prepare(dataset, wanted, watch)
-        for reason in job.reasons:
-            watch.message(reason)
-        say_set_aside(rows_of(job.set_aside), watch)
-        fix_steps(job, begun, watch)
-        run.write_json(RECIPE, job.recipe.to_dict())
-        run.write_splits(job.dataset)
-        state = job.trainer.run(Keeper(watch, run), on_best=lambda state: keep(run, job, state))
-        conclude(run, job, state, watch, str(source), time.perf_counter() - begun)
-    return run
+    return fitting.begin(source, wanted, out=out, log=log, checkpoint_seconds=seconds, quiet=quiet)
 
 
 def find_lr(
@@ -180,29 +188,20 @@ def predict(
 
 
 def summary(
-    model: str,
-    input_size: tuple[int, int, int] | None = None,
+    model: str | nn.Module,
+    input_size: Sequence[int] | None = None,
+    *,
     num_classes: int | None = None,
     arguments: Mapping[str, Any] | None = None,
-) -> tuple[list[LayerRow], tuple[int, int, int]]:
-    """The layer table of a network for pictures of `input_size` (channels, height, width), by default its own.
+    depth: int | None = None,
+) -> Summary:
+    """The layer table of a network, a name or a module, for pictures of `input_size` (channels, height, width).
 
-    `arguments` are the network's own. Nothing is computed: the network is built on the meta device. Raises
-    SightlineError for what the network does not have or cannot take.
+    Print it, show it in a notebook, or take its `rows` and `totals`; see `sightline.visualization.summary.summarize`.
     """
-    import torch
+    from sightline.visualization.summary import summarize
 
-    from sightline.models import create_model, model_arguments, model_info
-    from sightline.models.registry import check_arguments
-    from sightline.visualization.summary import layer_table
-
-    check_arguments(arguments or {}, model_arguments(model))
-    size = input_size or model_info(model).input
-    with torch.device("meta"):
-        network = create_model(
-            model, num_classes=num_classes, in_chans=size[0], img_size=size[1:], **(arguments or {})
-        )
-    return layer_table(network, size), size
+    return summarize(model, input_size, num_classes=num_classes, arguments=arguments, depth=depth)
 
 
 # The parts of `fit`.
@@ -227,134 +226,6 @@ def compose(recipe: Recipe | Mapping[str, Any] | str | Path | None, settings: Ma
     if given.keys() & {"epochs", "minutes"}:
         given.setdefault("steps", None)
     return read_recipe(merge(base, nested(given)))
-
-
-class Keeper:
-    """Passes everything on to the watcher, and each epoch into the run's history."""
-
-    def __init__(self, watch: Quiet, run: Run) -> None:
-        self.run = run
-        self.message, self.step, self.watch = watch.message, watch.step, watch
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        self.run.add_epoch(row)
-        self.watch.epoch(row)
-
-
-def rows_of(failures: Iterable[Failure]) -> list[dict[str, str]]:
-    """Pictures that could not be read, as run.json has them."""
-    return [{"ref": failure.ref, "reason": failure.reason} for failure in failures]
-
-
-def say_set_aside(rows: Sequence[Mapping[str, str]], watch: Quiet) -> None:
-    """Name pictures that could not be read, the first few of many."""
-    for row in rows[:5]:
-        watch.message(f"Set aside: {row['ref']}: {row['reason']}.")
-    if len(rows) > 5:
-        watch.message(f"... and {len(rows) - 5} more; all of them are in run.json and the report.")
-
-
-def fix_steps(job: Job, begun: float, watch: Quiet) -> None:
-    """Turn `minutes` into a number of steps, once, and write it down in the recipe."""
-    from sightline.training.plan import default_ema
-
-    recipe, trainer = job.recipe, job.trainer
-    if not recipe.minutes or recipe.steps:
-        return
-    left = recipe.minutes * 60 - (time.perf_counter() - begun)
-    fitting, step = trainer.calibrate(left)
-    planned = trainer.total_steps()
-    steps = min(fitting, planned)
-    ema = default_ema(steps) if recipe.ema is None else recipe.ema
-    job.recipe = trainer.recipe = recipe.model_copy(update={"steps": steps, "ema": ema})
-    job.reasons.append(
-        f"{steps:,} steps ({steps / trainer.steps_per_epoch:.1f} epochs): a step takes {step * 1000:.0f} ms, "
-        + (
-            f"so that is what fits into {recipe.minutes:g} minutes."
-            if fitting < planned
-            else f"so the {recipe.epochs} epochs planned fit into {recipe.minutes:g} minutes."
-        )
-    )
-    watch.message(job.reasons[-1])
-
-
-def keep(run: Run, job: Job, state: TrainState) -> None:
-    """Write the best model so far into the run."""
-    assert state.best is not None
-    make_bundle(job, state.best.weights).save(run.path)
-
-
-def make_bundle(job: Job, weights: dict[str, Any]) -> Bundle:
-    from sightline.training.build import model_arguments_of
-    from sightline.training.plan import published_row
-
-    assert job.recipe.model.name is not None
-    published = published_row(job.recipe.model.name, job.recipe.model.weights or "none")
-    return Bundle(
-        architecture=job.recipe.model.name,
-        arguments=model_arguments_of(job.recipe),
-        classes=tuple(job.dataset.classes),
-        preprocess=job.trainer.preprocess,
-        weights=weights,
-        licence=published.licence if published else None,
-    )
-
-
-def conclude(run: Run, job: Job, state: TrainState, watch: Quiet, source: str, seconds: float) -> None:
-    """Score the best model on the test split and write scores, facts and report."""
-    from sightline.evaluation import score
-    from sightline.report import ReportData, write_report
-
-    test = job.dataset.split("test")
-    classifier = run.classifier
-    indices, probabilities, failures = classifier.probabilities_of(
-        test, lambda done: watch.reading(done, len(test), "test pictures")
-    )
-    late = rows_of(state.failures.values())
-    late += [{"ref": str(failure.path), "reason": failure.reason} for failure in failures]
-    say_set_aside(late, watch)
-    set_aside = rows_of(job.set_aside) + late
-    if not len(indices):
-        raise SightlineError(f"None of the {len(test):,} test pictures of {job.dataset.name} could be read.")
-    tested = test.subset(indices)
-    scores = score(probabilities, tested.targets, classifier.classes, split="test")
-    run.write_json(SCORES, scores.to_dict())
-    best_epoch = state.best.epoch if state.best else None
-    facts = {
-        "source": source,
-        "seconds": round(seconds, 1),
-        "best_epoch": best_epoch,
-        "reasons": job.reasons,
-        "set_aside": set_aside,
-        "environment": environment(),
-    }
-    counts = {name: job.dataset.split(name).class_counts().tolist() for name in ("train", "val", "test")}
-    write_report(
-        run.report,
-        ReportData(
-            title=run.path.name,
-            created=run.read_json("run.json")["created"],
-            dataset={
-                "name": job.dataset.name,
-                "source": source,
-                "classes": list(job.dataset.classes),
-                "counts": counts,
-                "set_aside": set_aside,
-            },
-            recipe=job.recipe.to_dict(),
-            reasons=job.reasons,
-            history=[row | {"best": row["epoch"] == best_epoch} for row in state.history],
-            scores=scores,
-            probabilities=probabilities,
-            targets=tested.targets,
-            refs=[tested.ref(i) for i in range(len(tested))],
-            picture=tested.read,
-            model=classifier.network,
-            preprocess=classifier.preprocess,
-            environment=environment() | {"device": job.recipe.device, "seconds": round(seconds, 1)},
-        ),
-    )
-    run.finish(**facts)
 
 
 # The parts of `evaluate` and `predict`.

@@ -47,3 +47,7 @@ class UnknownName(SightlineError):
 def near(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     """The up to `n` names in `known` that are spelled most like `name`, closest first."""
     return difflib.get_close_matches(name, list(known), n=n, cutoff=0.6)
+
+
+class SaidByMain(SightlineError):
+    """What the main one of several processes says to the user; the others end in silence."""

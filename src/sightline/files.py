@@ -33,6 +33,15 @@ def write_beside(path: Path, content: bytes | str) -> None:
             raise
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Write `data` to the new file `path` and wait until the disk has it. Raises OSError."""
+    with path.open("xb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        os.fsync(file.fileno())
+
+
 def append_line(path: Path, line: str) -> None:
     """Add one line to `path`, the whole of it or nothing. Raises SightlineError."""
     data = (line + "\n").encode("utf-8")

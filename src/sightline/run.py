@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -35,7 +35,8 @@ RECIPE, SPLITS, HISTORY, SCORES, REPORT, FACTS = (
     "report.html",
     "run.json",
 )
-FILES = (RECIPE, SPLITS, HISTORY, SCORES, REPORT, FACTS, WEIGHTS_FILE, DESCRIPTION_FILE)
+CHECKPOINTS, LOCK = "checkpoints", ".lock"
+FILES = (RECIPE, SPLITS, HISTORY, SCORES, REPORT, FACTS, WEIGHTS_FILE, DESCRIPTION_FILE, LOCK)
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,21 @@ class Run:
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """A dictionary per epoch."""
+        return [row for row in self.history_rows() if "val_loss" in row]
+
+    @cached_property
+    def steps(self) -> list[dict[str, Any]]:
+        """A dictionary per step: step, epoch, lr, loss."""
+        return [row for row in self.history_rows() if "val_loss" not in row]
+
+    def history_rows(self) -> list[dict[str, Any]]:
+        """All that history.jsonl holds, in order; a last line that a killed process left unfinished is no row."""
         path = self.path / HISTORY
         if not path.exists():
             return []
         try:
-            return [
-                json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
-            ]
+            *whole, _ = path.read_text(encoding="utf-8").split("\n")
+            return [json.loads(line) for line in whole if line.strip()]
         except (OSError, ValueError) as error:
             raise SightlineError(f"{path} cannot be read: {reason(error)}.") from None
 
@@ -195,35 +204,64 @@ class Run:
         with disk_errors(self.splits):
             write_splits(dataset, self.splits)
 
-    def add_epoch(self, row: dict[str, Any]) -> None:
-        """Append an epoch to history.jsonl."""
-        append_line(self.path / HISTORY, json.dumps(row, allow_nan=False))
+    def add_history(self, rows: list[dict[str, Any]]) -> None:
+        """Append rows to history.jsonl."""
+        if rows:
+            append_line(self.path / HISTORY, "\n".join(json.dumps(row, allow_nan=False) for row in rows))
 
-    def finish(self, **facts: Any) -> None:
-        """Mark the run complete and add what is known of it."""
-        self.write_json(FACTS, self.read_json(FACTS) | {"status": "complete"} | facts)
+    def cut_history(self, step: int, epoch: int) -> None:
+        """Leave out what came after `step` steps and `epoch` epochs: it is about to happen again."""
+        rows = self.history_rows()
+        kept = [
+            row for row in rows if row["step"] <= step and ("val_loss" not in row or row["epoch"] <= epoch)
+        ]
+        if (self.path / HISTORY).exists():
+            write_beside(
+                self.path / HISTORY, "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept)
+            )
 
+    def add_facts(self, **facts: Any) -> None:
+        """Add what is known of the run to run.json."""
+        self.write_json(FACTS, self.read_json(FACTS) | facts)
 
-@contextmanager
-def leaving_no_ruin(run: Run, source: object) -> Iterator[None]:
-    """Within, a run that ends early says where its best model is; one without a model is removed."""
-    try:
-        yield
-    except BaseException as error:
-        if not run.has_model:
-            run.discard()
-            if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(
-                    "Interrupted before the first epoch ended, so there is no model yet and nothing was kept."
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints, there while the run is under way."""
+        return self.path / CHECKPOINTS
+
+    def in_use(self) -> bool:
+        """Whether another process works on this run."""
+        import fcntl
+
+        with suppress(OSError), (self.path / LOCK).open("r+", encoding="utf-8") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Within, no other process works on this run. Raises SightlineError where one does already.
+
+        The lock is the system's, and goes with the process however that ends.
+        """
+        import fcntl
+
+        place = self.path / LOCK
+        with disk_errors(place), place.open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise SightlineError(
+                    f"{self} is in use by another process ({file.read().strip()}); wait for it to end."
                 ) from None
-        elif isinstance(error, KeyboardInterrupt):
-            measure = f"sightline evaluate {shlex.quote(str(run))} {shlex.quote(str(source))}"
-            raise KeyboardInterrupt(
-                f"Interrupted: the best model so far is in {run}; measure it with `{measure}`."
-            ) from None
-        elif isinstance(error, SightlineError):
-            raise SightlineError(f"{str(error).rstrip('.')}; the best model so far is in {run}.") from None
-        raise
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+            place.unlink(missing_ok=True)
 
 
 def new_name(name: str) -> Path:

@@ -14,16 +14,20 @@ from sightline.models import (
     model_arguments,
     model_info,
     published_weights,
+    stage_features,
 )
+from tests.models.states import same
 
 torch.set_num_threads(1)
 
-# One of each of torchvision's families: picture side, classifier, what enters it, last stage's channels and stride.
+# One of each of the lecture's twenty families, and Swin V2: picture side, classifier, what enters it, last stage's
+# channels and stride.
 FAMILIES = {
     "alexnet": (64, "classifier.6", 4096, (256, 32)),
     "convnext_tiny": (64, "classifier.2", 768, (768, 32)),
     "densenet121": (64, "classifier", 1024, (1024, 32)),
     "efficientnet_b0": (64, "classifier.1", 1280, (1280, 32)),
+    "efficientnet_v2_s": (64, "classifier.1", 1280, (1280, 32)),
     "googlenet": (64, "fc", 1024, (1024, 32)),
     "inception_v3": (75, "fc", 2048, (2048, 32)),
     "maxvit_t": (224, "classifier.5", 512, (512, 32)),
@@ -32,11 +36,14 @@ FAMILIES = {
     "mobilenet_v3_small": (64, "classifier.3", 1024, (576, 32)),
     "regnet_y_400mf": (64, "fc", 440, (440, 32)),
     "resnet18": (64, "fc", 512, (512, 32)),
+    "resnext50_32x4d": (64, "fc", 2048, (2048, 32)),
     "shufflenet_v2_x0_5": (64, "fc", 1024, (1024, 32)),
     "squeezenet1_1": (64, "classifier.1", 512, (512, 16)),
     "swin_t": (64, "head", 768, (768, 32)),
+    "swin_v2_t": (64, "head", 768, (768, 32)),
     "vgg11": (64, "classifier.6", 4096, (512, 32)),
     "vit_b_32": (64, "heads.head", 768, (768, 32)),
+    "wide_resnet50_2": (64, "fc", 2048, (2048, 32)),
 }
 
 
@@ -62,10 +69,12 @@ def test_torchvisions_families_speak_the_protocol(name: str) -> None:
         hidden = model.forward_head(features, pre_logits=True)
         assert features.shape[-1 if features.ndim == 3 else 1] == model.num_features
         assert hidden.shape == (2, hidden_size)
+        body = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith(classifier)}
         model.reset_classifier(0)
         assert torch.equal(model(x), hidden)
         model.reset_classifier(3)
         assert model(x).shape == (2, 3)
+        assert same(body, model.state_dict())
     model.train()
     logits = model(x)
     assert isinstance(logits, torch.Tensor)
@@ -83,11 +92,35 @@ def test_torchvisions_names_of_parameters_stay(name: str) -> None:
     assert {key: value.shape for key, value in ours.state_dict().items()} == layout
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet1_1", "swin_t"])
-@pytest.mark.parametrize("channels", [1, 5])
-def test_torchvisions_networks_take_other_channels(name: str, channels: int) -> None:
-    model = create_model(f"torchvision/{name}", in_chans=channels, num_classes=2).eval()
-    assert model(torch.rand(1, channels, 64, 64)).shape == (1, 2)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_torchvisions_networks_take_other_channels(name: str) -> None:
+    side = FAMILIES[name][0]
+    with torch.device("meta"):
+        for channels in (1, 5):
+            model = create_model(
+                f"torchvision/{name}", in_chans=channels, num_classes=2, img_size=side
+            ).eval()
+            assert model(torch.rand(1, channels, side, side)).shape == (1, 2)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_features_through_torchvisions_feature_extraction(name: str) -> None:
+    """Its graph of the network gives what hooks give, but for the order of dimensions in transformers."""
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    side = FAMILIES[name][0]
+    model = create_model(f"torchvision/{name}", num_classes=2, img_size=side).eval()
+    x = torch.randn(1, 3, side, side)
+    extractor = create_feature_extractor(model, [stage["module"] for stage in model.feature_info])
+    with torch.no_grad():
+        theirs, ours = extractor(x).values(), stage_features(model, x)
+    for out, features, stage in zip(theirs, ours, model.feature_info, strict=True):
+        assert features.shape[1] == stage["num_chs"]
+        if out.ndim == 3:
+            out = out[:, model.num_prefix_tokens :].transpose(1, 2).reshape(features.shape)
+        elif model.channels_last:
+            out = out.permute(0, 3, 1, 2)
+        assert torch.equal(out, features) and features.std() > 0
 
 
 def test_auxiliary_classifiers_are_left_out() -> None:
@@ -154,13 +187,46 @@ def test_mistakes_are_one_sentence(name: str, arguments: dict[str, object], word
     assert isinstance(caught.value, UnknownName) or message.startswith(name)
 
 
-@pytest.mark.parametrize("name", ["timm/resnet18", "timm/vit_tiny_patch16_224"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "timm/resnet18",
+        "timm/vit_tiny_patch16_224",
+        "timm/convnext_atto",
+        "timm/mobilenetv3_small_050",
+        "timm/regnetx_002",
+    ],
+)
 def test_timms_networks_pass_through(name: str) -> None:
     model = create_model(name, num_classes=4, in_chans=1, img_size=64, drop_rate=0.1).eval()
     assert model.architecture == name
     x = torch.rand(2, 1, 64, 64)
     hidden = model.forward_head(model.forward_features(x), pre_logits=True)
     assert model(x).shape == (2, 4) and hidden.shape == (2, model.head_hidden_size)
+    for features, stage in zip(stage_features(model, x), model.feature_info, strict=True):
+        assert features.shape[:2] == (2, stage["num_chs"])
+
+
+@pytest.mark.full
+def test_one_network_of_each_file_of_timms() -> None:
+    """Built, run, looked into and given another head, without data; and what is known of it."""
+    from timm.models import is_model_in_modules, list_modules
+
+    names = [name.partition("/")[2] for name in list_models("timm/*")]
+    for module in sorted(list_modules()):
+        name = next(n for n in names if is_model_in_modules(n, [module]))
+        with torch.device("meta"):
+            model = create_model(f"timm/{name}").eval().to("meta")
+            info = model_info(f"timm/{name}")
+            assert info.input and model_arguments(f"timm/{name}") is not None
+            x = torch.empty(1, *info.input)
+            model(x)
+            if module != "gemma4_vit":  # reads numbers to make its features, which need data
+                maps = stage_features(model, x)
+                assert all(m.shape[1] == s["num_chs"] for m, s in zip(maps, model.feature_info, strict=True))
+            model.reset_classifier(3)
+            out = model.to("meta")(x)
+            assert (out if isinstance(out, torch.Tensor) else out[0]).shape == (1, 3), name
 
 
 def test_timms_resnets_are_ours() -> None:

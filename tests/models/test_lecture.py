@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sightline.models import create_model
+from sightline.models.attention import attention_weights
 
 torch.set_num_threads(1)
 
@@ -76,11 +77,11 @@ def test_attention_is_the_formula() -> None:
 
 def test_attention_maps_can_be_looked_at() -> None:
     model = create_model("lecture_vit").eval()
-    maps: list[torch.Tensor] = []
-    model.blocks[1].attn.softmax.register_forward_hook(lambda _m, _i, out: maps.append(out))
-    model(torch.rand(2, 1, 28, 28))
-    assert maps[0].shape == (2, 4, 17, 17)
-    assert torch.allclose(maps[0].sum(dim=-1), torch.ones(2, 4, 17), atol=1e-5)
+    with attention_weights(model) as seen:
+        model(torch.rand(2, 1, 28, 28))
+    assert list(seen) == [f"blocks.{i}.attn" for i in range(4)]
+    assert seen["blocks.1.attn"].shape == (2, 4, 17, 17)
+    assert torch.allclose(seen["blocks.1.attn"].sum(dim=-1), torch.ones(2, 4, 17), atol=1e-5)
 
 
 def test_lecture_vit_has_timms_layout() -> None:

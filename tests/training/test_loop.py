@@ -10,9 +10,11 @@ from torch import nn
 from sightline.data import open_dataset
 from sightline.errors import SightlineError
 from sightline.models import create_model
+from sightline.pipeline.order import MIX, uniforms
 from sightline.training.build import freeze_body
 from sightline.training.find_lr import find_lr, propose
-from sightline.training.loop import class_weights, set_train_mode
+from sightline.training.loop import set_train_mode, step_seed
+from sightline.training.objective import class_weights
 from sightline.training.optim import averaged, parameter_groups
 from sightline.training.prepare import prepare
 from sightline.training.progress import Quiet
@@ -37,7 +39,7 @@ def test_training_learns_and_keeps_the_best_epoch():
     best = max(state.history, key=lambda row: (row["val_balanced_accuracy"], -row["val_loss"]))
     assert state.best.epoch == best["epoch"]
     assert best["val_balanced_accuracy"] > 0.5  # chance is 0.1
-    assert [row["step"] for row in state.history] == [19, 38, 57, 76]  # 1,257 pictures in batches of 64
+    assert [row["step"] for row in state.history] == [20, 40, 60, 80]  # 1,259 pictures in batches of up to 64
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not():
@@ -62,12 +64,12 @@ def test_calibration_leaves_the_run_untouched():
     assert seconds > 0
     _, after = weights_of(job)
     assert all(torch.equal(expected[name], after[name]) for name in expected)
-    assert straight.step == 38
+    assert straight.step == 40
 
 
 def test_steps_bound_the_run_and_the_last_epoch_is_validated():
     state, _ = weights_of(job_of(steps=25))
-    assert [row["step"] for row in state.history] == [19, 25]
+    assert [row["step"] for row in state.history] == [20, 25]
 
 
 def test_patience_ends_a_run_that_no_longer_gets_better():
@@ -159,3 +161,40 @@ def test_propose_takes_a_tenth_of_the_rate_with_the_lowest_loss():
     assert propose(list(rates), list(losses)) == pytest.approx(0.03, rel=0.05)
     with pytest.raises(SightlineError, match="never fell"):
         propose(list(rates), list(rates))
+
+
+# Mixing and auxiliary classifiers.
+
+
+def test_mixed_batches_have_the_loss_of_their_mixed_labels():
+    """One step, computed again by hand from the drawn pictures."""
+    job = job_of(augment="hflip(0.0) + mixup(0.4)", balance="loss", steps=1, precision="fp32")
+    trainer = job.trainer
+    state = trainer.start()
+    whole, batch = next(trainer.batches(0))
+    u = uniforms(0, 0, np.array([0]), 3, MIX)[0]
+    wanted = torch.nn.functional.one_hot(batch.targets, 10).float()
+    images, soft = trainer.train.augment.mix(batch.images, wanted, u)
+    assert not torch.equal(images, batch.images)
+    set_train_mode(state.model)
+    logits = copy.deepcopy(state.model)(trainer.preprocess.normalize(images))
+    weights = class_weights(trainer.targets, 10)
+    smooth = soft * 0.9 + soft.sum(1, keepdim=True) * 0.1 / 10
+    expected = -(smooth * weights * logits.log_softmax(1)).sum()
+    loss, _ = trainer.learn(state, batch, 1e-3, whole)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_auxiliary_classifiers_learn_with_their_share():
+    shape = {"size": 32, "fit": "squash"}
+    job = job_of(model={"name": "googlenet"}, input=shape, steps=1, precision="fp32", label_smoothing=0.0)
+    trainer = job.trainer
+    state = trainer.start()
+    whole, batch = next(trainer.batches(0))
+    set_train_mode(state.model)
+    torch.manual_seed(step_seed(0, 0, 0))  # of dropout
+    logits, sides = copy.deepcopy(state.model).forward_auxiliary(trainer.preprocess.normalize(batch.images))
+    losses = [nn.functional.cross_entropy(x, batch.targets, reduction="sum") for x in (logits, *sides)]
+    loss, _ = trainer.learn(state, batch, 1e-3, whole)
+    assert loss.item() == pytest.approx((losses[0] + 0.3 * (losses[1] + losses[2])).item(), rel=1e-4)
+    assert all(p.grad is not None for name, p in state.model.named_parameters() if name.startswith("aux"))

@@ -47,6 +47,8 @@ VALUES = {
     "precision": "fp32",
     "device": "cpu",
     "workers": 1,
+    "accumulate": 2,
+    "sync_batchnorm": True,
 }
 
 

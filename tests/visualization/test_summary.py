@@ -1,6 +1,10 @@
-"""Layer tables: the lecture's to the letter, and exact sums for networks of any make."""
+"""Summaries as a person reads them: text, Markdown, HTML; repeated blocks once; nothing heavy loaded."""
 
 import json
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -8,8 +12,9 @@ from rich.console import Console
 from torch import nn
 
 from sightline.errors import SightlineError
-from sightline.models import create_model, list_models
-from sightline.visualization.summary import format_table, layer_table, models_table, short, totals
+from sightline.models import create_model
+from sightline.visualization.layers import totals
+from sightline.visualization.summary import Summary, summarize
 
 torch.set_num_threads(1)
 
@@ -21,196 +26,158 @@ def printed(table: object, width: int) -> list[str]:
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
-def test_lectures_table() -> None:
-    rows = layer_table(create_model("lecture_net"), (1, 28, 28))
-    assert [(r.kind, r.output, r.params, r.formula) for r in rows] == [
-        ("Conv2d 5x5", (16, 28, 28), 416, "5 x 5 x 1 x 16 + 16 = 416"),
-        ("ReLU", (16, 28, 28), 0, ""),
-        ("MaxPool2d 2x2/2", (16, 14, 14), 0, ""),
-        ("Conv2d 5x5", (32, 14, 14), 12_832, "5 x 5 x 16 x 32 + 32 = 12,832"),
-        ("ReLU", (32, 14, 14), 0, ""),
-        ("MaxPool2d 2x2/2", (32, 7, 7), 0, ""),
-        ("Linear", (10,), 15_690, "1,568 x 10 + 10 = 15,690"),
-    ]
-    assert [r.name for r in rows] == ["conv1.0", "conv1.1", "conv1.2", "conv2.0", "conv2.1", "conv2.2", "out"]
-    # a multiply-add for each weight at each pixel
-    assert [r.mult_adds for r in rows if r.params] == [400 * 784, 12_800 * 196, 15_680]
-    total = totals(rows)
-    assert (total.params, total.trainable, total.mult_adds) == (28_938, 28_938, 2_838_080)
-
-
-def test_kernel_size_changes_the_table() -> None:
-    rows = layer_table(create_model("lecture_net", kernel_size=3), (1, 28, 28))
-    assert rows[0].formula == "3 x 3 x 1 x 16 + 16 = 160" and rows[0].kind == "Conv2d 3x3"
-
-
-def test_frozen_parameters_are_not_trainable() -> None:
-    model = create_model("lecture_net")
-    model.conv1.requires_grad_(False)
-    rows = layer_table(model, (1, 28, 28))
-    assert (rows[0].params, rows[0].trainable) == (416, 0)
-    assert totals(rows).trainable == 28_938 - 416
-    assert "28,522 trainable, 416 frozen" in "\n".join(printed(format_table(rows), 100))
-
-
-def test_the_network_is_left_as_it_is() -> None:
-    model = create_model("resnet18", layers=(1,), widths=(8,)).train()
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    hooks = [len(m._forward_hooks) for m in model.modules()]
-    layer_table(model, (3, 64, 64))
-    assert model.training and all(torch.equal(before[k], v) for k, v in model.state_dict().items())
-    assert [len(m._forward_hooks) for m in model.modules()] == hooks
-    assert {p.device.type for p in model.parameters()} == {"cpu"}
-
-
-# Parameters and mult-adds as measured on the libraries' own networks, independently of this table.
-OTHERS = {
-    "torchvision/alexnet": (61_100_840, 714_188_480),
-    "torchvision/efficientnet_b0": (5_288_548, 385_814_752),
-    "torchvision/densenet121": (7_978_856, 2_834_161_664),
-    "torchvision/vit_b_32": (88_224_232, 4_409_186_304),
-    "torchvision/swin_t": (28_288_354, 4_490_566_656),
-    "torchvision/maxvit_t": (30_919_624, 5_558_046_720),
-    "torchvision/regnet_y_400mf": (4_344_144, 401_842_848),
-    "timm/vit_small_patch16_224": (22_050_664, 4_598_882_304),
-    "timm/swin_tiny_patch4_window7_224": (28_288_354, 4_490_566_656),
-    "timm/mobilenetv2_140": (6_108_776, 582_195_824),
-}
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_sums_are_exact_for_others_networks(name: str) -> None:
-    with torch.device("meta"):
-        model = create_model(name)
-    rows = layer_table(model, (3, 224, 224))
-    total = totals(rows)
-    assert (total.params, total.mult_adds) == OTHERS[name]
-    for row in rows:  # each formula is true
-        if row.formula:
-            left, right = row.formula.replace(",", "").split(" = ")
-            assert eval(left.replace("x", "*")) == int(right) == row.params, row
-
-
-def test_attention_is_counted_and_shown() -> None:
-    rows = {row.name: row for row in layer_table(create_model("lecture_vit"), (1, 28, 28))}
-    # scores and their use: 4 heads, 17 x 17 pairs of tokens, 16 numbers each, twice
-    assert rows["blocks.0.attn"].mult_adds == 2 * 4 * 17 * 17 * 16
-    assert rows["cls_token"].formula == "1 x 1 x 64 = 64"
-    assert rows["pos_embed"].formula == "1 x 17 x 64 = 1,088"
-    assert rows["norm"].formula == "2 x 64 = 128"
-
-
-def test_attention_of_pytorchs_is_one_row() -> None:
-    rows = layer_table(
-        nn.Sequential(nn.Flatten(2), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)), (4, 2, 4)
-    )
-    attention = next(row for row in rows if row.kind == "MultiheadAttention")
-    assert attention.params == 4 * 8 * 8 + 4 * 8
-    # four projections of 4 tokens, scores and their use
-    assert attention.mult_adds == 4 * 4 * 8 * 8 + 2 * 4 * 4 * 8
-    assert torch.backends.mha.get_fastpath_enabled()
-
-
-class Odd(nn.Module):
-    """A module used twice, one never used, a parameter of its own, and a product without a module."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(3))
-        self.twice = nn.Linear(3, 3)
-        self.never = nn.Linear(5, 7)
-        self.nothing = nn.Identity()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.twice(self.twice(x)) * self.scale
-        return self.nothing(x @ x.transpose(1, 2))
-
-
-def test_odd_modules() -> None:
-    rows = layer_table(nn.Sequential(nn.Flatten(2), nn.Unflatten(2, (3,)), Odd()), (2, 3, 1))
-    found = [(row.name, row.kind, row.params, row.mult_adds) for row in rows[2:]]
-    assert found == [
-        ("2.scale", "Parameter", 3, 0),
-        ("2.twice", "Linear", 12, 18),
-        ("2.twice", "Linear", 0, 18),
-        ("2", "Odd products", 0, 12),
-        ("2.never", "Linear (unused)", 42, 0),
-    ]
-
-
-def test_wrong_input_is_one_sentence() -> None:
-    with pytest.raises(SightlineError, match=r"cannot take an input of 3x28x28: \w+.*\.$"):
-        layer_table(create_model("lecture_net"), (3, 28, 28))
-
-
-def test_rows_are_plain_data() -> None:
-    rows = layer_table(create_model("lecture_net"), (1, 28, 28))
-    data = json.loads(json.dumps([row.to_dict() for row in rows]))
-    assert data[0] == {
-        "name": "conv1.0",
-        "kind": "Conv2d 5x5",
-        "output": [16, 28, 28],
-        "params": 416,
-        "trainable": 416,
-        "formula": "5 x 5 x 1 x 16 + 16 = 416",
-        "mult_adds": 313_600,
-    }
-    assert json.loads(json.dumps(totals(rows).to_dict()))["params"] == 28_938
+LECTURE = [
+    "lecture_net",
+    "layer    kind               output  parameters                     mult-adds",
+    "conv1.0  Conv2d 5x5       16x28x28  16 x 1 x 5 x 5 + 16 = 416        313,600",
+    "conv1.1  ReLU             16x28x28",
+    "conv1.2  MaxPool2d 2x2/2  16x14x14",
+    "conv2.0  Conv2d 5x5       32x14x14  32 x 16 x 5 x 5 + 32 = 12,832  2,508,800",
+    "conv2.1  ReLU             32x14x14",
+    "conv2.2  MaxPool2d 2x2/2    32x7x7",
+    "out      Linear                 10  10 x 1,568 + 10 = 15,690          15,680",
+    "28,938 parameters, all trainable; 2,838,080 mult-adds on 1x28x28",
+    "169,384 bytes of activations a picture, in float32",
+]
 
 
 def test_table_in_eighty_columns() -> None:
-    rows = layer_table(create_model("lecture_net"), (1, 28, 28))
-    lines = printed(format_table(rows, "lecture_net", (1, 28, 28)), 80)
-    assert lines == [
-        "lecture_net",
-        "layer    kind               output  parameters                     mult-adds",
-        "conv1.0  Conv2d 5x5       16x28x28  5 x 5 x 1 x 16 + 16 = 416        313,600",
-        "conv1.1  ReLU             16x28x28",
-        "conv1.2  MaxPool2d 2x2/2  16x14x14",
-        "conv2.0  Conv2d 5x5       32x14x14  5 x 5 x 16 x 32 + 32 = 12,832  2,508,800",
-        "conv2.1  ReLU             32x14x14",
-        "conv2.2  MaxPool2d 2x2/2    32x7x7",
-        "out      Linear                 10  1,568 x 10 + 10 = 15,690          15,680",
-        "28,938 parameters, all trainable; 2,838,080 mult-adds on 1x28x28",
+    summary = summarize("lecture_net")
+    assert printed(summary, 80) == LECTURE
+    assert str(summary).splitlines() == LECTURE
+
+
+def test_a_module_of_any_make() -> None:
+    """Frozen parts are said; the module is left as it is."""
+    model = create_model("lecture_net")
+    model.conv1.requires_grad_(False)
+    summary = summarize(model)
+    assert (summary.title, summary.input_size) == ("lecture_net", (1, 28, 28))
+    assert "28,522 trainable, 416 frozen" in str(summary)
+    assert [line.name for line in summary.lines() if line.frozen] == ["conv1.0"]
+    assert not model.conv1[0].weight.is_meta
+    other = summarize(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), (3, 2, 2))
+    assert (other.title, other.totals.params) == ("Sequential", 65)
+    with pytest.raises(SightlineError, match="Say for which input_size"):
+        summarize(nn.Linear(3, 3))
+
+
+def blocks_of(summary: Summary) -> list[tuple[str, str, str]]:
+    return [(line.name, line.kind, line.formula) for line in summary.lines() if " x " in line.kind]
+
+
+def test_like_blocks_are_shown_once() -> None:
+    summary = summarize("resnet50")
+    # 64-channel bottleneck on 256 channels: 16,384 + 36,864 + 16,384 weights and norms of 64, 64 and 256
+    each = 16_384 + 36_864 + 16_384 + 2 * (64 + 64 + 256)
+    assert blocks_of(summary)[0] == ("layer1.1-2", "2 x Bottleneck", f"2 x {each:,} = {2 * each:,}")
+    assert [name for name, *_ in blocks_of(summary)] == [
+        "layer1.1-2",
+        "layer2.1-3",
+        "layer3.1-5",
+        "layer4.1-2",
     ]
-
-
-def test_table_of_the_lineage_fits_eighty_columns() -> None:
-    lines = printed(models_table(list_models()), 80)
-    assert len(lines) == 1 + len(list_models()) + 1
-    row = next(line for line in lines if line.startswith("resnet50_2015 "))
-    assert row.split() == [
-        "resnet50_2015",
-        "2015",
-        "3x224x224",
-        "25,557,032",
-        "3.86",
-        "G",
-        "22.85/6.71",
-        "10-crop",
-    ]
-    assert "…" not in "\n".join(lines)
-
-
-def test_table_of_others_networks() -> None:
-    """Where no paper's error is known, that of the published weights."""
-    lines = printed(models_table(["torchvision/alexnet", "timm/resnet18"]), 80)
-    assert lines[1].split() == ["torchvision/alexnet", "3x224x224", "61,100,840", "43.48/20.93", "1", "crop"]
-    assert lines[2].split() == ["timm/resnet18", "3x224x224"]
+    inside = [line.name for line in summary.lines() if line.indent]
+    assert inside[:9] == ["conv1", "bn1", "relu1", "conv2", "bn2", "relu2", "conv3", "bn3", "relu3"]
+    assert len(inside) == 4 * 9
 
 
 @pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (None, ""),
-        (325, "325"),
-        (41_000, "41,000"),
-        (2_838_080, "2.84 M"),
-        (97_174_144, "97.2 M"),
-        (125_485_696, "125 M"),
-        (1_814_073_344, "1.81 G"),
-        (11_398_021_120, "11.4 G"),
-    ],
+    "name", ["lecture_vit", "resnet50", "resnet34", "resnext50_32x4d", "torchvision/swin_t"]
 )
-def test_short_counts(count: int | None, text: str) -> None:
-    assert short(count) == text
+def test_folding_loses_nothing(name: str) -> None:
+    """The lines without indent have the mult-adds and the parameters of the whole, at any depth."""
+    whole = summarize(name)
+    for depth in (None, 1, 2, 3, 9):
+        lines = summarize(name, depth=depth).lines()
+        assert sum(line.mult_adds for line in lines if not line.indent) == whole.totals.mult_adds
+        params = [
+            int(line.formula.split(" = ")[-1].replace(",", "") or 0) for line in lines if not line.indent
+        ]
+        assert sum(params) == whole.totals.params
+        assert len(lines) <= len(whole.rows)
+
+
+def test_vit_blocks() -> None:
+    """The lecture's toy: four blocks alike, their attention with its products."""
+    (blocks,) = blocks_of(summarize("lecture_vit"))
+    assert blocks == ("blocks.0-3", "4 x Block", "4 x 49,984 = 199,936")
+
+
+def test_depth() -> None:
+    lines = summarize("resnet18", depth=1).lines()
+    assert [line.name for line in lines] == [
+        "conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc",
+    ]  # fmt: skip
+    assert (lines[5].kind, lines[5].output, lines[5].formula) == ("Stage", (128, 28, 28), "525,568")
+    deeper = summarize("resnet18", depth=2).lines()
+    # 2 x (2 x 9 x 64 x 64 + 2 x 2 x 64)
+    assert ("layer1.0-1", "2 x 73,984 = 147,968") in [(line.name, line.formula) for line in deeper]
+    with pytest.raises(SightlineError, match="at least 1"):
+        summarize("resnet18", depth=0)
+
+
+class Shared(nn.Module):
+    """Numbered layers alike, of which one is used again, and a product of the whole's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(3, 3) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return self.layers[0](x) @ x.transpose(1, 2)
+
+
+def test_single_layers_alike() -> None:
+    lines = summarize(nn.Sequential(nn.Flatten(2), Shared()), (4, 1, 3)).lines()
+    assert [(line.name, line.kind, line.formula, line.mult_adds) for line in lines[1:]] == [
+        ("1.layers.0-2", "3 x Linear", "3 x (3 x 3 + 3) = 36", 3 * 36),
+        ("1.layers.0", "Linear", "", 36),
+        ("1", "Shared products", "", 4 * 4 * 3),
+    ]
+
+
+def test_markdown_is_a_table_of_the_same_cells() -> None:
+    summary = summarize("lecture_vit")
+    title, table, caption = summary.to_markdown().rstrip().split("\n\n")
+    head, rule, *body = [line.strip("|").split("|") for line in table.splitlines()]
+    assert title == "**lecture_vit**" and caption.startswith("205,066 parameters")
+    assert [cell.strip() for cell in head] == ["layer", "kind", "output", "parameters", "mult-adds"]
+    assert all(re.fullmatch(r" -+:? ", cell) for cell in rule)
+    for cells, line in zip(body, summary.lines(), strict=True):
+        assert [cell.replace("&emsp;", "").strip() for cell in cells] == [
+            cell.strip() for cell in line.cells()
+        ]
+    assert [cells[0].count("&emsp;") for cells in body] == [line.indent for line in summary.lines()]
+
+
+def test_html_is_well_formed_and_escaped() -> None:
+    summary = summarize(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), (3, 2, 2))
+    odd = Summary("<b>&", summary.input_size, summary.rows, summary.blocks)
+    root = ElementTree.fromstring(f"<div>{odd._repr_html_().replace('<br>', '<br/>')}</div>")
+    assert root.findtext("table/caption") == "<b>&"
+    cells = [[cell.text or "" for cell in row] for row in root.iterfind("table/tbody/tr")]
+    assert cells == [["0", "Flatten", "12", "", ""], ["1", "Linear", "5", "5 x 12 + 5 = 65", "60"]]
+    assert summarize("lecture_net")._repr_html_().count("<tr>") == 8
+
+
+def test_plain_data_has_every_row() -> None:
+    summary = summarize("resnet18", depth=1)
+    data = json.loads(json.dumps(summary.to_dict()))
+    assert (
+        len(data["layers"]) == len(summary.rows) == 4 + 8 * 6 + 3 * 2 + 2
+    )  # stem, blocks, projections, head
+    assert (data["model"], data["params"]) == ("resnet18", 11_689_512)
+    assert totals(summary.rows) == summary.totals
+
+
+@pytest.mark.parametrize(("name", "loaded"), [("resnet18", "0 0"), ("torchvision/resnet18", "0 1")])
+def test_only_what_is_asked_for_is_imported(name: str, loaded: str) -> None:
+    code = (
+        f"import sys; from sightline.api import summary; str(summary({name!r})); "
+        "print(*(int(any(m.split('.')[0] == lib for m in sys.modules)) for lib in ('timm', 'torchvision')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == loaded

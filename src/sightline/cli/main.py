@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from sightline import __version__
-from sightline.cli import models, train
-from sightline.errors import SightlineError
+from sightline.cli import data, models, reproduce, train
+from sightline.errors import SaidByMain, SightlineError
 
 app = typer.Typer(
     help="Object recognition from end to end: a folder of pictures in; a trained, measured classifier out.",
@@ -39,7 +39,16 @@ def begin(
 app.command(epilog="What is not given is chosen from the pictures, and said; `auto` stands for just that.")(
     train.fit
 )
-for command in (train.evaluate, train.predict, models.models, models.summary):
+for command in (
+    train.evaluate,
+    train.predict,
+    train.runs,
+    data.augment,
+    data.check,
+    models.models,
+    models.summary,
+    reproduce.reproduce,
+):
     app.command()(command)
 
 
@@ -74,6 +83,8 @@ def run_command(arguments: list[str]) -> int:
         return end.exit_code
     except typer.TyperException as error:
         return refuse(usage_sentence(error))
+    except SaidByMain:
+        return 2
     except SightlineError as error:
         return refuse(str(error))
     except KeyboardInterrupt as error:

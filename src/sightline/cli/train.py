@@ -1,8 +1,9 @@
-"""`fit`, `evaluate` and `predict`."""
+"""`fit`, `evaluate`, `predict` and `runs`."""
 
 from __future__ import annotations
 
 import csv
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sightline.cli.options import NETWORKS, AsJson, Data, RunFolder, Settings, Text, option
+from sightline.cli.options import NETWORKS, SOURCES, AsJson, Data, RunFolder, Settings, Text, option
 from sightline.errors import SightlineError, UnreadableImage
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def fit(
-    data: Data,
+    data: Annotated[Text, typer.Argument(metavar="DATA", help=SOURCES)] = None,
     out: Annotated[Path | None, option("FOLDER", "A new folder for the run (runs/NAME-TIMESTAMP).")] = None,
     model: Annotated[Text, option("NAME", NETWORKS)] = None,
     weights: Annotated[Text, option("NAME|FILE", "Start from a published name, a file, a run; or none.")] = None,
@@ -31,6 +32,9 @@ def fit(
     device: Annotated[Text, option("NAME", "cpu, cuda, cuda:1, mps.")] = None,
     settings: Annotated[Settings, option("KEY=VALUE", "Any field: optimizer.lr=0.1. Repeatable.", "--set")] = None,
     recipe: Annotated[Path | None, option("FILE", "A TOML file of fields, or a run's recipe.json.")] = None,
+    resume: Annotated[Path | None, option("RUN", "Go on with an interrupted run; DATA is not needed.")] = None,
+    checkpoint_seconds: Annotated[float | None, option("N", "Time between two checkpoints (20).", min=0)] = None,
+    log: Annotated[Text, option("tensorboard", "Write the figures for TensorBoard, too.")] = None,
     find_lr: Annotated[bool, typer.Option("--find-lr", help="Train nothing; propose a learning rate.")] = False,
 ) -> None:  # fmt: skip
     """Train a classifier on DATA, measure it and write a report."""
@@ -46,7 +50,7 @@ def fit(
     values: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     values |= {key: None for key, value in values.items() if value == "auto" and key != "weights"}
     values |= parse_settings(settings or [])
-    if find_lr:
+    if find_lr and data:
         from sightline.training.find_lr import curve_file
 
         path = curve_file(out)
@@ -54,13 +58,25 @@ def fit(
         curve.figure(path)
         print(f"Proposed:  --set optimizer.lr={curve.proposed:.2g}\nCurve:     {path.resolve()}")
         return
-    run = api.fit(data, out=out, recipe=recipe, **values)
+    run = api.fit(
+        data, out=out, recipe=recipe, resume=resume, log=log, checkpoint_seconds=checkpoint_seconds, **values
+    )
+    if not is_main_process():
+        return
     show(scores_table(run.scores))
     print(f"\nReport:    {run.report.resolve()}")
     print(f"Predict:   sightline predict {shlex.quote(str(run))} PICTURES...")
-    print(f"Evaluate:  sightline evaluate {shlex.quote(str(run))} {shlex.quote(data)}")
-    if run.read_json("run.json")["set_aside"]:
+    facts = run.read_json("run.json")
+    print(
+        f"Evaluate:  sightline evaluate {shlex.quote(str(run))} {shlex.quote(data or facts['source'] or 'DATA')}"
+    )
+    if facts["set_aside"]:
         raise typer.Exit(1)
+
+
+def is_main_process() -> bool:
+    """Whether this is the one of torchrun's processes that speaks."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def evaluate(
@@ -140,3 +156,17 @@ def print_answers(answers: Iterator[Prediction], as_csv: bool) -> None:
         elif answer.top:
             cells = [answer.picture, *(f"{name} {p:.1%}" for name, p in answer.top)]
             print("\t".join(printable(cell).replace("\n", r"\x0a") for cell in cells), flush=True)
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the runs are.")] = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """List runs: state, scores, and in what their recipes differ."""
+    from sightline.runs import differences, find_runs, runs_table
+    from sightline.training.progress import show
+
+    rows = find_runs(folder)
+    unlike = differences(rows)
+    data = {"runs": [row.to_dict() | {"differences": d} for row, d in zip(rows, unlike, strict=True)]}
+    show(data if as_json else runs_table(rows))

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sightline.data.dataset import NO_SPLIT, SPLITS, ImageDataset
 from sightline.data.manifest import read_rows
@@ -27,13 +27,24 @@ from sightline.errors import SightlineError
 _TRAIN, _VAL, _TEST = range(3)
 
 
-def make_splits(dataset: ImageDataset, *, seed: int, val: float = 0.15, test: float = 0.15) -> ImageDataset:
+def make_splits(
+    dataset: ImageDataset,
+    *,
+    seed: int,
+    val: float = 0.15,
+    test: float = 0.15,
+    groups: ArrayLike | None = None,
+) -> ImageDataset:
     """`dataset` with all three splits: those that it has stay, those that it lacks are cut from the rest.
 
     `val` and `test` are shares of the pictures that are in neither an existing validation nor test split. Of a
     class with n of those, share * n (rounded, at least one) go to each missing split, and at least one stays
-    for training: of a class of two one is tested, and a class of one is only trained on. Raises
-    `SightlineError` where nothing is there to train on.
+    for training: of a class of two one is tested, and a class of one is only trained on.
+
+    Pictures of one number in `groups`, (N,) integers, fall into one split as far as they are not in one already:
+    near duplicates, or all pictures of a person. A group is drawn by the lowest draw among its pictures, counts for
+    the class of that one, and is passed over by a split that it is too large for; with groups of one picture each,
+    everything is as without. Raises `SightlineError` where nothing is there to train on.
     """
     if not (0 < val < 1 and 0 < test < 1 and val + test < 1):
         raise SightlineError(
@@ -46,13 +57,19 @@ def make_splits(dataset: ImageDataset, *, seed: int, val: float = 0.15, test: fl
     splits = dataset.splits.copy()
     splits[pool] = _TRAIN
     if missing:
-        order = np.lexsort((_draws(dataset, seed), dataset.targets))  # class by class, by draw
-        order = order[pool[order]]
-        start = 0
-        for count in np.bincount(dataset.targets[pool]).tolist():
-            portions = _portions(count, list(missing.values()))
-            splits[order[start : start + sum(portions)]] = np.repeat(list(missing), portions)
-            start += count
+        queue = np.flatnonzero(pool)
+        queue = queue[np.argsort(_draws(dataset, seed)[queue], kind="stable")]
+        numbers = queue if groups is None else np.asarray(groups)[queue]
+        _, firsts, unit, sizes = np.unique(
+            numbers, return_index=True, return_inverse=True, return_counts=True
+        )
+        labels = dataset.targets[queue[firsts]]
+        codes = np.empty(len(firsts), np.uint8)
+        order = np.lexsort((firsts, labels))  # class by class, by draw
+        for units in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+            portions = _portions(int(sizes[units].sum()), list(missing.values()))
+            codes[units] = _dealt(sizes[units], portions, list(missing))
+        splits[queue] = codes[unit]
     return dataset.with_splits(splits)
 
 
@@ -65,6 +82,24 @@ def _portions(count: int, shares: Sequence[float]) -> list[int]:
         portions.append(min(max(1, int(share * count + 0.5)), most))
         left -= portions[-1]
     return portions
+
+
+def _dealt(sizes: NDArray[np.int64], portions: Sequence[int], codes: Sequence[int]) -> NDArray[np.uint8]:
+    """The split of each unit of so many pictures: the first of `codes` that still lacks so many, else train."""
+    dealt = np.full(len(sizes), _TRAIN, np.uint8)
+    lacking = list(portions)
+    for place, size in enumerate(sizes.tolist()):
+        fitting = next((k for k, lack in enumerate(lacking) if size <= lack), None)
+        if fitting is not None:
+            dealt[place] = codes[fitting]
+            lacking[fitting] -= size
+        elif not any(lacking):
+            break
+    for code, portion in zip(codes, portions, strict=True):
+        left = np.flatnonzero(dealt == _TRAIN)
+        if portion and code not in dealt and len(left) > 1:  # every unit was too large: the smallest, then
+            dealt[left[sizes[left].argmin()]] = code
+    return dealt
 
 
 def _draws(dataset: ImageDataset, seed: int) -> NDArray[np.uint64]:

@@ -3,6 +3,7 @@
 Importing this package imports neither torch nor a network.
 """
 
+from sightline.models.features import stage_features
 from sightline.models.info import ErrorRate, ModelInfo, PublishedWeights
 from sightline.models.registry import (
     create_model,
@@ -26,4 +27,5 @@ __all__ = [
     "model_arguments",
     "model_info",
     "published_weights",
+    "stage_features",
 ]

@@ -43,7 +43,7 @@ def until(last: str) -> Callable[[Any, Tensor], Tensor]:
 
 def vit_body(net: Any, x: Tensor) -> Tensor:
     x = net._process_input(x)
-    return cast(Tensor, net.encoder(torch.cat([net.class_token.expand(len(x), -1, -1), x], dim=1)))
+    return cast(Tensor, net.encoder(torch.cat([net.class_token.expand(x.shape[0], -1, -1), x], dim=1)))
 
 
 def own_pool(net: Any, x: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Family:
 
     head: the child that is the classifier or ends in it. stages: the child whose children the body may be cut
     between, "" for the network itself. size_argument: the constructor's name for the picture's size, if it
-    has one.
+    has one. channels_last: whether its stages put out maps (N, h, w, C).
     """
 
     body: Callable[[Any, Tensor], Tensor]
@@ -68,6 +68,7 @@ class Family:
     head: str
     stages: str
     size_argument: str | None = None
+    channels_last: bool = False
 
 
 def unpooled(_net: Any, x: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ FAMILIES = {
     "resnet": Family(until("avgpool"), own_pool, "fc", ""),
     "shufflenetv2": Family(until("fc"), mean_pool, "fc", ""),
     "squeezenet": Family(until("classifier"), unpooled, "classifier", "features"),
-    "swin_transformer": Family(until("avgpool"), own_pool, "head", "features"),
+    "swin_transformer": Family(until("avgpool"), own_pool, "head", "features", channels_last=True),
     "vgg": Family(until("avgpool"), own_pool, "classifier", "features"),
     "vision_transformer": Family(vit_body, lambda _net, x: x[:, 0], "heads", "encoder.layers", "image_size"),
 }
@@ -108,6 +109,7 @@ class TimmProtocol(nn.Module):
     classifier_name: str
     make_classifier: Callable[[int], nn.Module]
     num_prefix_tokens: int  # the class token that stands before the patches
+    channels_last: bool  # whether stages put out maps (N, h, w, C)
 
     def forward_features(self, x: Tensor) -> Tensor:
         return FAMILIES[self.family].body(self, x)
@@ -219,6 +221,7 @@ def teach(
         net.make_classifier = partial(nn.Linear, classifier.in_features, bias=bias)
     else:
         net.make_classifier = partial(nn.Conv2d, classifier.in_channels, kernel_size=1, bias=bias)
+    net.channels_last = FAMILIES[family].channels_last
     net.num_prefix_tokens = 1 if family == "vision_transformer" else 0
     if num_classes == 0:
         net.reset_classifier(0)
@@ -245,7 +248,7 @@ def trace(net: TimmProtocol, size: tuple[int, int]) -> tuple[int, int, list[Feat
     def note(name: str, output: Tensor) -> None:
         if output.ndim == 3:  # tokens, behind a class token
             cells, chans = output.shape[1] - 1, output.shape[2]
-        elif model.family == "swin_transformer":  # whose blocks keep channels last
+        elif model.channels_last:
             cells, chans = output.shape[1] * output.shape[2], output.shape[3]
         else:
             cells, chans = output.shape[2] * output.shape[3], output.shape[1]

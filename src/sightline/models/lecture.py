@@ -12,19 +12,20 @@ is Worth 16x16 Words", ICLR 2021, arXiv 2010.11929).
     Where a slide slips, this follows the paper: scores are divided by sqrt(16), the width of one head, and
         not by sqrt(64); LayerNorm divides by sqrt(variance + eps), over the channels of one token and not
         over the batch; GELU stands between the two linear layers of the MLP.
+    Its patches and blocks are those of the full networks, in `sightline.models.vit`.
 """
 
 # In PyTorch's stubs the call of a module is Any.
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sightline.models.protocol import FeatureInfo, image_size, linear_head, require
+from sightline.models.vit import Block, PatchEmbed
 
 
 class LectureNet(nn.Module):
@@ -92,68 +93,6 @@ class LectureNet(nn.Module):
         self.out = linear_head(self.head_hidden_size, num_classes)
 
 
-class PatchEmbed(nn.Module):
-    """Cuts the picture into patches and projects each to `dim` numbers, by a convolution of stride its side."""
-
-    def __init__(self, in_chans: int, dim: int, patch_size: tuple[int, int]) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(in_chans, dim, patch_size, stride=patch_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.proj(x)  # B, 64, 4, 4
-        return x.flatten(2).transpose(1, 2)  # B, 16, 64
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention: softmax(Q K^T / sqrt(d)) V in each head of width d, then a projection.
-
-    The softmax is a module of its own, so that the attention maps can be looked at.
-    """
-
-    def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.softmax = nn.Softmax(dim=-1)
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, tokens, dim = x.shape
-        heads = self.qkv(x).reshape(b, tokens, 3, self.num_heads, dim // self.num_heads)
-        q, k, v = heads.permute(2, 0, 3, 1, 4)  # each B, 4, 17, 16
-        attention = self.softmax(q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]))  # B, 4, 17, 17
-        x = (attention @ v).transpose(1, 2).reshape(b, tokens, dim)  # heads side by side: B, 17, 64
-        return self.proj(x)
-
-
-class Mlp(nn.Module):
-    """Two linear layers with GELU between them."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
-
-
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
-
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = Attention(dim, num_heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
-
-
 class LectureViT(nn.Module):
     """The slides' toy Vision Transformer: a 4x4 grid of patches whatever the picture's size, 17 tokens of 64.
 
@@ -188,7 +127,7 @@ class LectureViT(nn.Module):
         require(embed_dim % num_heads == 0, f"embed_dim {embed_dim} does not divide into {num_heads} heads.")
         self.num_classes, self.in_chans = num_classes, in_chans
         self.num_features = self.head_hidden_size = embed_dim
-        self.patch_embed = PatchEmbed(in_chans, embed_dim, (height // 4, width // 4))
+        self.patch_embed = PatchEmbed((height, width), (height // 4, width // 4), in_chans, embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.empty(1, 17, embed_dim).normal_(std=0.02))
         self.blocks = nn.Sequential(*(Block(embed_dim, num_heads, mlp_ratio) for _ in range(depth)))

@@ -36,6 +36,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sightline.models.activations import ReLU, add
+from sightline.models.checkpointing import Stage, set_grad_checkpointing
 from sightline.models.protocol import FeatureInfo, drop_path_rates, image_size, linear_head, require
 
 
@@ -58,19 +60,19 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.conv1 = conv3x3(in_chans, width, stride)
         self.bn1 = nn.BatchNorm2d(width)
-        self.relu1 = nn.ReLU()
+        self.relu1 = ReLU()
         self.conv2 = conv3x3(width, width)
         self.bn2 = nn.BatchNorm2d(width)
         self.drop_path = drop_path
         self.downsample = downsample
-        self.relu2 = nn.ReLU()
+        self.relu2 = ReLU()
 
     def residual(self, x: Tensor) -> Tensor:
         x = self.relu1(self.bn1(self.conv1(x)))
         return self.bn2(self.conv2(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu2(self.drop_path(self.residual(x)) + self.downsample(x))
+        return self.relu2(add(self.drop_path(self.residual(x)), self.downsample(x)))
 
 
 class Bottleneck(nn.Module):
@@ -95,15 +97,15 @@ class Bottleneck(nn.Module):
         out_chans = width * self.expansion
         self.conv1 = conv1x1(in_chans, inner, stride if stride_in == "1x1" else 1)
         self.bn1 = nn.BatchNorm2d(inner)
-        self.relu1 = nn.ReLU()
+        self.relu1 = ReLU()
         self.conv2 = conv3x3(inner, inner, stride if stride_in == "3x3" else 1, groups)
         self.bn2 = nn.BatchNorm2d(inner)
-        self.relu2 = nn.ReLU()
+        self.relu2 = ReLU()
         self.conv3 = conv1x1(inner, out_chans)
         self.bn3 = nn.BatchNorm2d(out_chans)
         self.drop_path = drop_path
         self.downsample = downsample
-        self.relu3 = nn.ReLU()
+        self.relu3 = ReLU()
 
     def residual(self, x: Tensor) -> Tensor:
         x = self.relu1(self.bn1(self.conv1(x)))
@@ -111,7 +113,7 @@ class Bottleneck(nn.Module):
         return self.bn3(self.conv3(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu3(self.drop_path(self.residual(x)) + self.downsample(x))
+        return self.relu3(add(self.drop_path(self.residual(x)), self.downsample(x)))
 
 
 class PlainBlock(BasicBlock):
@@ -230,7 +232,7 @@ class ResNet(nn.Module):
         else:
             self.conv1 = conv3x3(in_chans, chans, stride=stem_reduction)  # B, 16, 32, 32 in the paper's
         self.bn1 = nn.BatchNorm2d(chans)
-        self.relu = nn.ReLU()
+        self.relu = ReLU()
         pooled = stem == "imagenet"
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if pooled else nn.Identity()  # B, 64, 56, 56
         stem_info = FeatureInfo(num_chs=chans, reduction=2 if pooled else stem_reduction, module="relu")
@@ -249,7 +251,7 @@ class ResNet(nn.Module):
                 blocks.append(make(chans, width, stride, downsample, next(drop_paths)))
                 chans, reduction = out_chans, reduction * stride
             # B, 64 x expansion, 56, 56 in the first stage to B, 512 x expansion, 7, 7 in the fourth
-            self.add_module(stage, nn.Sequential(*blocks))
+            self.add_module(stage, Stage(*blocks))
             self.feature_info.append(FeatureInfo(num_chs=chans, reduction=reduction, module=stage))
 
         self.num_features = self.head_hidden_size = chans
@@ -287,6 +289,10 @@ class ResNet(nn.Module):
     def reset_classifier(self, num_classes: int) -> None:
         self.num_classes = num_classes
         self.fc = linear_head(self.num_features, num_classes)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute each block again for the gradient instead of keeping what is inside it."""
+        set_grad_checkpointing(self, enable)
 
 
 bottleneck = partial(ResNet, block="bottleneck")

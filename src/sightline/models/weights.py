@@ -1,11 +1,12 @@
 """Weights into networks: from a file, from a run or bundle, or by a published name.
 
+A file in another published layout is brought into the network's own first, by its family's `convert_state_dict`.
 What the network has in another shape than the file is adapted where that has one sensible meaning (the first
-convolution for another number of channels, position embeddings for another grid) and starts fresh where the
+convolution for another number of channels, positions for another grid or window) and starts fresh where the
 task itself has changed (the classifier). Everything else must fit, name for name and shape for shape; what
 does not is an error, never a silent half. The report says what became of each parameter.
 
-Only tensors are read: safetensors, or PyTorch files without code in their pickles.
+Only tensors are read: safetensors, PyTorch files without code in their pickles, NumPy archives.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sightline.models.registry import library_of, published_weights
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SUFFIXES = (".safetensors", ".pth", ".pt")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".npz")
 NESTED = (
     "state_dict",
     "model_state_dict",
@@ -39,6 +40,7 @@ AUXILIARY = (
     "AuxLogits.",
 )  # classifiers of GoogLeNet and Inception v3, used in training only
 POSITIONS = ("pos_embed", "pos_embedding")
+WINDOW_BIAS = "relative_position_bias_table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class WeightsReport:
 def load_weights(model: nn.Module, source: str | Path) -> WeightsReport:
     """Load `source` into `model`, in place.
 
-    source: a `.safetensors`, `.pth` or `.pt` file; a folder with a `model.safetensors` (a run, a bundle); or
+    source: a `.safetensors`, `.pth`, `.pt` or `.npz` file; a folder with a `model.safetensors` (a run, a bundle); or
         the name of a published set (`available_weights`; "DEFAULT" is the recommended one), which is
         downloaded on the first use.
     Raises SightlineError, with the network unchanged, where the source cannot be had, read or fitted.
@@ -196,6 +198,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             data: Any = load_file(path)
+        elif path.suffix == ".npz":
+            import numpy as np
+
+            with np.load(path, allow_pickle=False) as arrays:
+                data = {key: torch.from_numpy(arrays[key]) for key in arrays.files}
         else:
             data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -238,8 +245,8 @@ def fit(model: nn.Module, state: dict[str, Tensor], source: str, name: str) -> W
     from sightline.models.protocol import classifier_names, first_conv
 
     own = model.state_dict()
-    state = strip_prefixes(state, own)
-    heads = tuple(f"{head}." for head in classifier_names(model))
+    state = own_layout(model, strip_prefixes(state, own))
+    heads = (*(f"{head}." for head in classifier_names(model)), *AUXILIARY)
     stem = first_conv(model)
     stem_weight = f"{stem[0]}.weight" if stem else ""
 
@@ -249,6 +256,7 @@ def fit(model: nn.Module, state: dict[str, Tensor], source: str, name: str) -> W
             state = {key: value for key, value in state.items() if key not in here}
 
     result = dict(own)
+    parameters = [key for key, _ in model.named_parameters()]
     adapted, fresh, missing, misfits = [], [], [], []
     for key, mine in own.items():
         theirs = state.get(key)
@@ -262,12 +270,20 @@ def fit(model: nn.Module, state: dict[str, Tensor], source: str, name: str) -> W
         elif key == stem_weight and theirs.shape[:1] + theirs.shape[2:] == mine.shape[:1] + mine.shape[2:]:
             result[key] = adapt_stem(theirs, mine.shape[1])
             adapted.append(key)
-        elif key.endswith(POSITIONS) and theirs.ndim == mine.ndim == 3 and theirs.shape[2] == mine.shape[2]:
-            result[key] = adapt_positions(theirs, mine.shape[1], getattr(model, "num_prefix_tokens", 1), key)
+        elif key not in parameters:  # it follows from the pictures' size, as DePatch's anchors do
+            continue
+        elif (grid := grid_of(model, key, mine)) and are_positions(
+            theirs, mine, prefix := mine.shape[1] - grid[0] * grid[1]
+        ):
+            result[key] = adapt_positions(theirs, grid, prefix)
+            adapted.append(key)
+        elif key.endswith(WINDOW_BIAS) and theirs.shape[1:] == mine.shape[1:] and side_of(len(theirs)):
+            window = cast(Any, model.get_submodule(key.rpartition(".")[0])).window_size
+            result[key] = adapt_window_bias(theirs, window)
             adapted.append(key)
         else:
             misfits.append(f"{key} ({shape(theirs)} there, {shape(mine)} here)")
-    dropped = [key for key in state if key not in own and key.startswith((*heads, *AUXILIARY))]
+    dropped = [key for key in state if key not in own and key.startswith(heads)]
     surplus = [key for key in state if key not in own and key not in dropped]
 
     body = [key for key in own if not key.startswith(heads) and not key.endswith("num_batches_tracked")]
@@ -279,7 +295,6 @@ def fit(model: nn.Module, state: dict[str, Tensor], source: str, name: str) -> W
         raise SightlineError(f"{source} does not fit {name}: {'; '.join(wrong)}.")
 
     model.load_state_dict(result)
-    parameters = [key for key, _ in model.named_parameters()]
     kept = [key for key in parameters if key not in adapted and key not in fresh]
     return WeightsReport(source, kept, adapted, fresh, dropped)
 
@@ -291,6 +306,16 @@ def strip_prefixes(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str
         if not ours and all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
+
+
+def own_layout(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`state` through its family's `convert_state_dict`, if that leaves fewer names that the network lacks."""
+    convert = getattr(sys.modules[type(model).__module__], "convert_state_dict", None)
+    if convert is None:
+        return state
+    own = model.state_dict().keys()
+    converted: dict[str, Tensor] = convert(state)
+    return converted if len(converted.keys() - own) < len(state.keys() - own) else state
 
 
 def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
@@ -306,21 +331,60 @@ def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
     return weight.float().repeat(1, repeats, 1, 1)[:, :in_chans] * (old / in_chans)
 
 
-def adapt_positions(positions: Tensor, tokens: int, prefix: int, name: str) -> Tensor:
-    """Position embeddings (1, T, D) for another square grid of patches, by bicubic interpolation.
+def side_of(cells: int) -> int:
+    """The side of the square that has so many cells; 0 if none has."""
+    side = round(cells**0.5)
+    return side if side * side == cells else 0
+
+
+def grid_of(model: nn.Module, key: str, mine: Tensor) -> tuple[int, int] | None:
+    """Rows and columns of patches that the network's positions `key` (1, T, D) are for; None for anything else."""
+    if not key.rstrip("0123456789").endswith(POSITIONS) or mine.ndim != 3:
+        return None
+    grid = getattr(model, "position_grids", {}).get(key)  # of networks with positions in every stage
+    grid = grid or getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    side = side_of(mine.shape[1] - getattr(model, "num_prefix_tokens", 1))
+    return cast(tuple[int, int], grid or (side, side))
+
+
+def are_positions(theirs: Tensor, mine: Tensor, prefix: int) -> bool:
+    """Whether `theirs` are positions (1, T, D) as `mine`, of a square of patches behind `prefix` tokens."""
+    alike = theirs.ndim == mine.ndim == 3 and theirs.shape[2] == mine.shape[2]
+    return alike and side_of(theirs.shape[1] - prefix) > 0
+
+
+def adapt_positions(positions: Tensor, grid: tuple[int, int], prefix: int) -> Tensor:
+    """Position embeddings (1, T, D) of a square of patches for another `grid`, by bicubic interpolation.
 
     The first `prefix` of them belong to class tokens and stay as they are.
     """
     import torch
     from torch.nn import functional as F
 
-    old, new = (round((n - prefix) ** 0.5) for n in (positions.shape[1], tokens))
-    if old * old != positions.shape[1] - prefix or new * new != tokens - prefix:
-        raise SightlineError(f"The positions {name} stand on no square grid, so they fit no other one.")
-    special, grid = positions[:, :prefix].float(), positions[:, prefix:].float()
-    grid = grid.reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    grid = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False, antialias=True)
-    return torch.cat([special, grid.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+    old = side_of(positions.shape[1] - prefix)
+    special, places = positions[:, :prefix].float(), positions[:, prefix:].float()
+    places = places.reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    places = F.interpolate(places, size=grid, mode="bicubic", align_corners=False, antialias=True)
+    return torch.cat([special, places.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+
+
+def adapt_window_bias(table: Tensor, window: tuple[int, int]) -> Tensor:
+    """A square window's biases (offsets, heads) for a window of another size.
+
+    A smaller one has fewer offsets, each with the bias it had; a larger one is interpolated (bicubic), as the
+    authors of Swin do.
+    """
+    from torch.nn import functional as F
+
+    old = side_of(len(table))
+    size = [2 * side - 1 for side in window]
+    places = table.float().T.reshape(1, -1, old, old)
+    if max(size) <= old:
+        top, left = ((old - side) // 2 for side in size)
+        places = places[:, :, top : top + size[0], left : left + size[1]]
+    else:
+        places = F.interpolate(places, size=size, mode="bicubic", align_corners=False)
+    return places.flatten(2)[0].T
 
 
 def shape(tensor: Tensor) -> str:

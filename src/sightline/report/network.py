@@ -88,7 +88,7 @@ def _attempt(view: str, make: Callable[[], T], missing: list[str]) -> T | None:
 
 
 def _table(data: ReportData) -> LayerTable:
-    from sightline.visualization.summary import layer_table, totals
+    from sightline.visualization.layers import layer_table, totals
 
     height, width = data.preprocess.size
     rows = layer_table(data.model, (data.preprocess.channels, height, width))

@@ -40,7 +40,7 @@ def cost(recipe: Recipe, classes: int) -> tuple[int, float]:
     import torch
 
     from sightline.models import create_model
-    from sightline.visualization.summary import layer_table, totals
+    from sightline.visualization.layers import layer_table, totals
 
     size = recipe.input.size or 224
     assert recipe.model.name is not None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import errno
+import itertools
 import math
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import numpy as np
 
 from sightline.errors import SightlineError
 from sightline.files import disk_errors
-from sightline.training.loop import Trainer, Watcher, set_train_mode
+from sightline.pipeline.loader import Batch
+from sightline.training.loop import Trainer, set_train_mode
+from sightline.training.state import Watcher
 
 LOWEST, HIGHEST = 1e-5, 10.0
 
@@ -61,26 +64,18 @@ def find_lr(trainer: Trainer, watcher: Watcher, steps: int = 100) -> RateCurve:
 
     Proposes a tenth of the rate at which the smoothed loss is lowest. Raises SightlineError where it never falls.
     """
-    spare = copy.copy(trainer)
-    spare.model = copy.deepcopy(trainer.model)
+    spare = trainer.spare()
     state = spare.start()
     state.ema = None
     set_train_mode(state.model)
     rates: list[float] = []
     losses: list[float] = []
-    mean, lowest, epoch = 0.0, math.inf, 0
-    batches = trainer.train.epoch(epoch, trainer.order(epoch))
-    while len(rates) < steps:
-        batch = next(batches, None)
-        if batch is None:
-            epoch += 1
-            batches = trainer.train.epoch(epoch, trainer.order(epoch))
-            continue
-        if not len(batch.indices):
-            continue
+    mean, lowest = 0.0, math.inf
+    for epoch, batch in endless(spare):
         rate = LOWEST * (HIGHEST / LOWEST) ** (len(rates) / (steps - 1))
-        before = time.perf_counter()
-        loss, right = spare.learn(state, batch, rate)
+        before, count = time.perf_counter(), len(batch.indices)
+        loss_sum, right = (figure.item() for figure in spare.learn(state, batch, rate))
+        loss = loss_sum / count
         mean = 0.9 * mean + 0.1 * loss
         smooth = mean / (1 - 0.9 ** (len(rates) + 1))
         lowest = min(lowest, smooth)
@@ -88,9 +83,23 @@ def find_lr(trainer: Trainer, watcher: Watcher, steps: int = 100) -> RateCurve:
             break
         rates.append(rate)
         losses.append(smooth)
-        count, seconds = len(batch.indices), time.perf_counter() - before
+        seconds = time.perf_counter() - before
         watcher.step(epoch + 1, len(rates), steps, smooth, right / count, count / max(1e-9, seconds))
+        if len(rates) == steps:
+            break
     return RateCurve(tuple(rates), tuple(losses), propose(rates, losses))
+
+
+def endless(trainer: Trainer) -> Iterator[tuple[int, Batch]]:
+    """(epoch, batch) for ever; batches of which nothing could be read are left out. SightlineError if all are."""
+    for epoch in itertools.count():
+        served = 0
+        for _, batch in trainer.batches(epoch):
+            if len(batch.indices):
+                served += 1
+                yield epoch, batch
+        if not served:
+            raise SightlineError("None of the training pictures could be read.")
 
 
 def propose(rates: list[float], losses: list[float]) -> float:

@@ -3,82 +3,47 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel
+from torch.nn.parallel import DistributedDataParallel
 
 from sightline.errors import SightlineError
-from sightline.pipeline.cache import Failure
 from sightline.pipeline.loader import Batch, PlainPictures, TrainLoader
 from sightline.pipeline.order import epoch_order
+from sightline.training.objective import Answers, Objective
 from sightline.training.optim import averaged, make_optimizer
+from sightline.training.processes import ALONE, Processes
 from sightline.training.recipe import Recipe
 from sightline.training.schedule import factor
+from sightline.training.state import Best, Forgetful, Saver, Sums, TrainState, Watcher
 from sightline.transforms.preprocess import Preprocess
 
 CALIBRATION_STEPS = 6
 CALIBRATION_SECONDS = 12.0
 # Of the time that was asked for, this share is planned; the rest is for what a calibration cannot foresee.
 PLANNED_SHARE = 0.9
-
-
-class Watcher(Protocol):
-    """Who is told what happens: a progress line, a log, a test."""
-
-    def message(self, text: str) -> None: ...
-
-    def step(self, epoch: int, step: int, steps: int, loss: float, accuracy: float, rate: float) -> None: ...
-
-    def epoch(self, row: dict[str, Any]) -> None: ...
-
-
-@dataclass
-class Best:
-    """The best epoch so far, by balanced accuracy on the validation split; ties go to the lower loss."""
-
-    epoch: int
-    balanced_accuracy: float
-    loss: float
-    weights: dict[str, torch.Tensor]
-
-    def beaten_by(self, balanced_accuracy: float, loss: float) -> bool:
-        return (balanced_accuracy, -loss) > (self.balanced_accuracy, -self.loss)
-
-
-@dataclass
-class TrainState:
-    """All that a step changes."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    ema: AveragedModel | None
-    step: int = 0
-    epoch: int = 0
-    best: Best | None = None
-    epochs_since_best: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    failures: dict[str, Failure] = field(default_factory=dict)
-
-    @property
-    def evaluated(self) -> nn.Module:
-        """The weights that are measured and kept: the averaged ones where there are."""
-        return self.ema.module if self.ema is not None else self.model
+# On a GPU figures are fetched after so many steps: each fetch makes the processor wait for the device.
+FETCHED_TOGETHER = 16
 
 
 @dataclass
 class Trainer:
-    """What a run is made of. `model` is on `device`; a frozen part has `requires_grad` False."""
+    """What a run is made of. `model` is on `device`; a frozen part has `requires_grad` False.
+
+    `accumulate`: how many parts a batch is computed in, one after the other, where it does not fit into memory.
+    """
 
     model: nn.Module
     recipe: Recipe
@@ -88,19 +53,20 @@ class Trainer:
     targets: np.ndarray  # of the training pictures
     classes: int
     device: torch.device
+    processes: Processes = ALONE
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
+        self.parallel: nn.Module | None = None
         self.balanced = self.targets if self.recipe.balance == "sampling" else None
-        self.class_weights = (
-            class_weights(self.targets, self.classes) if self.recipe.balance == "loss" else None
+        self.objective = Objective(
+            self.recipe, self.targets, self.classes, self.train.augment, self.device, self.processes
         )
-        if self.class_weights is not None:
-            self.class_weights = self.class_weights.to(self.device)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in an epoch; at least one."""
-        return max(1, len(self.targets) // (self.recipe.batch_size or 1))
+        """Batches in an epoch: as few as hold every picture once. Their sizes differ by one at most."""
+        return math.ceil(len(self.targets) / (self.recipe.batch_size or 1))
 
     def total_steps(self) -> int:
         """Steps of the whole run."""
@@ -111,9 +77,11 @@ class Trainer:
         ema = averaged(self.model, self.recipe.ema) if self.recipe.ema else None
         return TrainState(self.model, make_optimizer(self.model, self.recipe), ema)
 
-    def order(self, epoch: int) -> np.ndarray:
-        """Positions of the training set in the order that `epoch` takes them."""
-        return epoch_order(len(self.targets), self.recipe.seed, epoch, self.balanced)
+    def batches(self, epoch: int, first: int = 0) -> Iterator[tuple[np.ndarray, Batch]]:
+        """The batches of `epoch` from number `first` on: positions of the global one, and this process's part."""
+        order = epoch_order(len(self.targets), self.recipe.seed, epoch, self.balanced)
+        whole = np.array_split(order, self.steps_per_epoch)[first:]
+        yield from zip(whole, self.train.epoch(epoch, [self.processes.part(p) for p in whole]), strict=True)
 
     def rate(self, step: int) -> float:
         """The learning rate at `step`."""
@@ -131,46 +99,82 @@ class Trainer:
             final=chosen.final,
         )
 
-    def forward(self, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-        """Logits (N, classes) in float32 of uint8 `images` (N, C, H, W), in the recipe's precision."""
+    def forward(self, network: nn.Module, images: torch.Tensor) -> Any:
+        """What `network` answers to uint8 `images` (N, C, H, W), in the recipe's precision."""
         x = self.preprocess.normalize(images.to(self.device, non_blocking=True))
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            logits: torch.Tensor = model(x)
-        return logits.float()
+            return network(x)
 
-    def learn(self, state: TrainState, batch: Batch, rate: float) -> tuple[float, int]:
-        """One step. Returns the loss and how many of the batch were right before it."""
+    def learn(
+        self, state: TrainState, batch: Batch, rate: float, whole: np.ndarray | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One step on this process's `batch` of the global batch at positions `whole` (default: `batch` is all of it).
+
+        The gradient is that of the mean over the global batch, however many processes and parts compute it: each
+        picture's loss is divided by what the pictures of the global batch weigh together. Returns, on the device,
+        the sum of the losses of `batch` and how many were right before the step.
+        """
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        targets = batch.targets.to(self.device, non_blocking=True)
-        logits = self.forward(state.model, batch.images)
-        loss = F.cross_entropy(
-            logits, targets, self.class_weights, label_smoothing=self.recipe.label_smoothing or 0.0
-        )
+        # Dropout and drop path draw by the step: nothing to keep in a checkpoint.
+        torch.manual_seed(step_seed(self.recipe.seed, state.step, self.processes.rank))
+        scale = self.processes.count / self.objective.weight(batch.indices if whole is None else whole)
         state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss_sum, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        images, classes = batch.images, batch.targets
+        if not len(classes):  # none could be read, but the other processes wait for this one's gradients
+            images, classes = (
+                torch.zeros(1, *self.shape, dtype=torch.uint8),
+                torch.zeros(1, dtype=torch.int64),
+            )
+            scale = 0.0
+        images, classes = (x.to(self.device, non_blocking=True) for x in (images, classes))
+        images, targets = self.objective.mixed(state, images, classes)
+        network = self.parallel or Answers(state.model)
+        parts = list(zip(*(x.chunk(self.accumulate) for x in (images, classes, targets)), strict=True))
+        for number, (part, truth, wanted) in enumerate(parts):
+            with self.without_exchange(number + 1 < len(parts)):
+                answers = self.forward(network, part)
+                losses = self.objective.losses(answers, wanted)
+                (losses.sum() * scale).backward()  # type: ignore[no-untyped-call]
+            loss_sum += losses.detach().sum()
+            right += (answers[0].detach().argmax(1) == truth).sum()
         if self.recipe.clip_grad:
             nn.utils.clip_grad_norm_(state.model.parameters(), self.recipe.clip_grad)
         state.optimizer.step()
         if state.ema is not None:
             state.ema.update_parameters(state.model)
-        return loss.item(), int((logits.argmax(1) == targets).sum())
+        return loss_sum, right
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of a picture as the network takes it."""
+        return (self.preprocess.channels, *self.preprocess.size)
+
+    def without_exchange(self, wanted: bool) -> AbstractContextManager[Any]:
+        """Within, gradients are not yet averaged over the processes, where that is `wanted`."""
+        if wanted and isinstance(self.parallel, DistributedDataParallel):
+            return self.parallel.no_sync()
+        return nullcontext()
 
     @torch.inference_mode()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Loss, accuracy and balanced accuracy over the validation split."""
+        """Loss, accuracy and balanced accuracy over the validation split, every picture counted once."""
         model.eval()
+        self.processes.share_buffers(model)
         loss, right, seen = 0.0, np.zeros(self.classes), np.zeros(self.classes)
-        for batch in self.val.batches():
+        for batch in self.val.batches(part=(self.processes.rank, self.processes.count)):
             if not len(batch.indices):
                 continue
-            logits = self.forward(model, batch.images).cpu()
+            logits = self.forward(model, batch.images).float().cpu()
             loss += float(F.cross_entropy(logits, batch.targets, reduction="sum"))
             hit = (logits.argmax(1) == batch.targets).numpy()
             truth = batch.targets.numpy()
             seen += np.bincount(truth, minlength=self.classes)
             right += np.bincount(truth[hit], minlength=self.classes)
+        sums = self.processes.total(np.concatenate([[loss], right, seen]))
+        loss, right, seen = float(sums[0]), sums[1 : 1 + self.classes], sums[1 + self.classes :]
         there = seen > 0
         total = max(1.0, float(seen.sum()))
         return {
@@ -179,126 +183,174 @@ class Trainer:
             "val_balanced_accuracy": float((right[there] / seen[there]).mean()) if there.any() else 0.0,
         }
 
+    def spare(self) -> Trainer:
+        """The same run on a copy of the network, in this process alone: what it does leaves no trace."""
+        return replace(self, model=copy.deepcopy(self.model), processes=ALONE)
+
     def calibrate(self, seconds: float, at_least: int = 1) -> tuple[int, float]:
         """How many steps fit into `seconds`, validation included, and the seconds that one step took.
 
         Measured on copies: the run itself starts untouched.
         """
-        spare = Trainer(
-            copy.deepcopy(self.model), self.recipe, self.preprocess, self.train, self.val, self.targets,
-            self.classes, self.device,
-        )  # fmt: skip
+        spare = self.spare()
         state = spare.start()
         set_train_mode(state.model)
-        times = []
-        begun = time.perf_counter()
-        batches = self.train.epoch(0, self.order(0))
-        for _ in range(CALIBRATION_STEPS):
-            before = time.perf_counter()
-            batch = next(batches, None)
-            if batch is None:
-                batches = self.train.epoch(0, self.order(0))
-                continue
-            if len(batch.indices):
-                spare.learn(state, batch, 1e-6)
-            times.append(time.perf_counter() - before)
-            if time.perf_counter() - begun > CALIBRATION_SECONDS:
-                break
+        times: list[float] = []
+        begun = before = time.perf_counter()
+        while len(times) < CALIBRATION_STEPS and time.perf_counter() - begun < CALIBRATION_SECONDS:
+            for _, batch in self.batches(0):
+                if len(batch.indices):
+                    spare.learn(state, batch, 1e-6)[0].item()
+                times.append(time.perf_counter() - before)
+                before = time.perf_counter()
+                if len(times) == CALIBRATION_STEPS or before - begun > CALIBRATION_SECONDS:
+                    break
         before = time.perf_counter()
         spare.validate(state.evaluated)
         validation = time.perf_counter() - before
         step = float(np.median(times[1:] or times))
         per_epoch = step * self.steps_per_epoch + validation
         budget = max(0.0, seconds * PLANNED_SHARE - (time.perf_counter() - begun))
-        return max(at_least, int(budget / per_epoch * self.steps_per_epoch)), step
+        steps = max(at_least, int(budget / per_epoch * self.steps_per_epoch))
+        return min(self.processes.gather(steps)), step
 
     def run(
         self,
         watcher: Watcher,
         on_best: Callable[[TrainState], None] = lambda _: None,
         state: TrainState | None = None,
+        saver: Saver | None = None,
     ) -> TrainState:
-        """Train to the end, to the patience's end, or until interrupted (KeyboardInterrupt after the step's end)."""
-        state = state or self.start()
-        total, per_epoch = self.total_steps(), self.steps_per_epoch
-        with finishing_the_step() as interrupted:
-            while state.step < total:
-                row = self.run_epoch(state, watcher, interrupted, total)
-                better = state.best is None or state.best.beaten_by(
-                    row["val_balanced_accuracy"], row["val_loss"]
-                )
-                row["best"] = better
-                state.history.append(row)
-                state.epochs_since_best = 0 if better else state.epochs_since_best + 1
-                if better:
-                    weights = {k: v.detach().cpu().clone() for k, v in state.evaluated.state_dict().items()}
-                    state.best = Best(row["epoch"], row["val_balanced_accuracy"], row["val_loss"], weights)
-                    on_best(state)
-                watcher.epoch(row)
-                if self.recipe.patience and state.epochs_since_best >= self.recipe.patience:
-                    watcher.message(
-                        f"Stopped early: no better epoch in {self.recipe.patience}, "
-                        f"{math.ceil((total - state.step) / per_epoch)} epochs before the planned end."
-                    )
-                    break
+        """Train from `state` to the end, to the patience's end, or until interrupted.
+
+        The first Ctrl-C (or SIGTERM) lets the step end, has `saver` keep the state and raises KeyboardInterrupt.
+        """
+        state, saver = state or self.start(), saver or Forgetful()
+        total = self.total_steps()
+        if self.processes.count > 1:
+            place = [self.device] if self.device.type == "cuda" else None
+            self.parallel = DistributedDataParallel(
+                Answers(state.model), device_ids=place, broadcast_buffers=False
+            )
+        with finishing_the_step() as asked:
+            while self.goes_on(state):
+                self.train_epoch(state, watcher, saver, asked, total)
+                self.end_epoch(state, watcher, on_best)
+                if self.goes_on(state):
+                    self.pause(state, saver, asked)
+            saver.save(state)
+        if state.step < total:
+            left = math.ceil((total - state.step) / self.steps_per_epoch)
+            watcher.message(
+                f"Stopped early: no better epoch in {self.recipe.patience}, {left} epochs before the planned end."
+            )
         return state
 
-    def check_loss(self, loss: float, state: TrainState) -> None:
+    def goes_on(self, state: TrainState) -> bool:
+        """Whether there are steps left, and patience."""
+        patient = self.recipe.patience is None or state.epochs_since_best < self.recipe.patience
+        return state.step < self.total_steps() and patient
+
+    def train_epoch(
+        self, state: TrainState, watcher: Watcher, saver: Saver, asked: Callable[[], bool], total: int
+    ) -> None:
+        """What is left of one pass over the training pictures, or of the steps."""
+        set_train_mode(state.model)
+        first = state.step - state.epoch * self.steps_per_epoch
+        pending: list[tuple[int, int, float, torch.Tensor, torch.Tensor]] = []
+        begun = time.perf_counter() - state.sums.seconds
+
+        def fetch() -> None:
+            for step, count, rate, loss, right in pending:
+                figures = loss.item(), right.item()
+                self.check_loss(figures[0], step)
+                sums = state.sums
+                sums.loss, sums.right, sums.seen = (
+                    sums.loss + figures[0],
+                    sums.right + figures[1],
+                    sums.seen + count,
+                )
+                sums.seconds = time.perf_counter() - begun
+                watcher.record(
+                    {"step": step, "epoch": state.epoch + 1, "lr": rate, "loss": figures[0] / count}
+                )
+                speed = sums.seen * self.processes.count / max(1e-9, sums.seconds)
+                watcher.step(
+                    state.epoch + 1, step, total, sums.loss / sums.seen, sums.right / sums.seen, speed
+                )
+            pending.clear()
+
+        for whole, batch in self.batches(state.epoch, first) if state.step < total else ():
+            for failure in batch.failures:
+                state.failures[failure.ref] = failure
+            if len(batch.indices) or self.processes.count > 1:
+                rate = self.rate(state.step)
+                loss, right = self.learn(state, batch, rate, whole)
+                if len(batch.indices):
+                    pending.append((state.step + 1, len(batch.indices), rate, loss, right))
+            state.step += 1
+            if self.device.type == "cpu" or len(pending) >= FETCHED_TOGETHER:
+                fetch()
+            if state.step >= total:
+                break
+            self.pause(state, saver, asked, fetch)
+        fetch()
+
+    def pause(
+        self,
+        state: TrainState,
+        saver: Saver,
+        asked: Callable[[], bool],
+        fetch: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Between two steps: keep the state if it is time, stop if that was asked for."""
+        stop = self.processes.any(asked())
+        if stop or saver.due():
+            fetch()
+            saver.save(state)
+        if stop:
+            raise KeyboardInterrupt
+
+    def end_epoch(self, state: TrainState, watcher: Watcher, on_best: Callable[[TrainState], None]) -> None:
+        """Validate, write the epoch down, and keep its weights if it is the best."""
+        begun = time.perf_counter()
+        sums = state.sums
+        loss, right, seen = self.processes.total(np.array([sums.loss, sums.right, sums.seen]))
+        row: dict[str, Any] = {
+            "epoch": state.epoch + 1,
+            "step": state.step,
+            "lr": self.rate(state.step - 1),
+            "train_loss": float(loss) / max(1.0, seen),
+            "train_accuracy": float(right) / max(1.0, seen),
+            "images_per_second": float(seen) / max(1e-9, sums.seconds),
+        }
+        row |= self.validate(state.evaluated)
+        self.check_loss(row["val_loss"], state.step)
+        row["seconds"] = sums.seconds + time.perf_counter() - begun
+        accuracy, val_loss = row["val_balanced_accuracy"], row["val_loss"]
+        row["best"] = better = state.best is None or state.best.beaten_by(accuracy, val_loss)
+        if better:
+            weights = {k: v.detach().cpu().clone() for k, v in state.evaluated.state_dict().items()}
+            state.best = Best(row["epoch"], accuracy, val_loss, weights)
+            on_best(state)
+        state.epoch, state.sums = state.epoch + 1, Sums()
+        state.epochs_since_best = 0 if better else state.epochs_since_best + 1
+        state.history.append(row)
+        watcher.epoch(row)
+
+    def check_loss(self, loss: float, step: int) -> None:
         """Raises SightlineError where the training has run away."""
         if not math.isfinite(loss):
             raise SightlineError(
-                f"The loss became {loss} at step {state.step + 1}; try a tenth of the learning rate "
+                f"The loss became {loss} at step {step}; try a tenth of the learning rate "
                 f"(--set optimizer.lr={self.recipe.optimizer.lr:g} now), or --set precision=fp32."
             )
 
-    def run_epoch(
-        self, state: TrainState, watcher: Watcher, interrupted: Callable[[], bool], total: int
-    ) -> dict[str, Any]:
-        """One pass over the training pictures (or what is left of the steps), then validation."""
-        begun = time.perf_counter()
-        set_train_mode(state.model)
-        per_epoch = self.steps_per_epoch
-        loss_sum = right = seen = 0.0
-        rate = self.rate(state.step)
-        first = state.step - state.epoch * per_epoch
-        batches = self.train.epoch(state.epoch, self.order(state.epoch), first)
-        for batch in batches:
-            for failure in batch.failures:
-                state.failures[failure.ref] = failure
-            if len(batch.indices):
-                rate = self.rate(state.step)
-                loss, hits = self.learn(state, batch, rate)
-                self.check_loss(loss, state)
-                n = len(batch.indices)
-                loss_sum, right, seen = loss_sum + loss * n, right + hits, seen + n
-                speed = seen / max(1e-9, time.perf_counter() - begun)
-                watcher.step(state.epoch + 1, state.step + 1, total, loss_sum / seen, right / seen, speed)
-            state.step += 1
-            if interrupted():
-                raise KeyboardInterrupt
-            if state.step >= total:
-                break
-        seconds = time.perf_counter() - begun
-        state.epoch += 1
-        row: dict[str, Any] = {
-            "epoch": state.epoch,
-            "step": state.step,
-            "lr": rate,
-            "train_loss": loss_sum / max(1.0, seen),
-            "train_accuracy": right / max(1.0, seen),
-            "images_per_second": seen / max(1e-9, seconds),
-        }
-        row |= self.validate(state.evaluated)
-        self.check_loss(row["val_loss"], state)
-        row["seconds"] = time.perf_counter() - begun
-        return row
 
-
-def class_weights(targets: np.ndarray, classes: int) -> torch.Tensor:
-    """Weights that give every class the same say in the loss: N / (classes * count), 0 for an absent class."""
-    counts = np.bincount(targets, minlength=classes).astype(np.float64)
-    weights = np.where(counts > 0, len(targets) / (classes * np.maximum(counts, 1)), 0.0)
-    return torch.tensor(weights, dtype=torch.float32)
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """The seed of PyTorch's generator for one step of one process."""
+    digest = hashlib.blake2b(f"{seed} {step} {rank}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 def set_train_mode(model: nn.Module) -> None:
@@ -317,7 +369,7 @@ def set_train_mode(model: nn.Module) -> None:
 
 @contextmanager
 def finishing_the_step() -> Iterator[Callable[[], bool]]:
-    """Within, a first Ctrl-C is remembered (ask the yielded function), a second stops at once."""
+    """Within, a first Ctrl-C or SIGTERM is remembered (ask the yielded function), a second stops at once."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -328,8 +380,9 @@ def finishing_the_step() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.set()
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

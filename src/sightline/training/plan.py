@@ -203,7 +203,7 @@ class Planner:
             if (
                 self.recipe.steps or not self.recipe.minutes
             ):  # else it waits until minutes have fixed the steps
-                steps = self.recipe.steps or self.value("epochs") * max(1, facts.pictures // batch)
+                steps = self.recipe.steps or self.value("epochs") * math.ceil(facts.pictures / batch)
                 self.choose("ema", default_ema(steps))
         else:
             # PyTorch's transfer-learning tutorial: SGD 0.001, momentum 0.9, a tenth every 7 epochs.

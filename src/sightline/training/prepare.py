@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from sightline.data.split import make_splits
+from sightline.data.dataset import NO_SPLIT
+from sightline.data.split import make_splits, read_splits
 from sightline.errors import SightlineError
 from sightline.pipeline.cache import Failure, Mode, Prepared, Stage, fits, read_all
 from sightline.pipeline.loader import PlainPictures, TrainLoader, TrainPictures
@@ -23,6 +25,7 @@ from sightline.training.plan import (
     published_row,
     stored_bytes,
 )
+from sightline.training.processes import ALONE, Processes, synchronised
 from sightline.training.progress import Quiet
 from sightline.training.recipe import Recipe
 from sightline.transforms.augment import Augment
@@ -46,24 +49,44 @@ class Job:
     set_aside: list[Failure]
 
 
-def prepare(dataset: ImageDataset, recipe: Recipe, watcher: Quiet) -> Job:
-    """Split, plan, read and build. Raises SightlineError where the recipe or the pictures do not allow a run."""
-    device = choose_device(recipe.device)
-    shares = default_shares(len(dataset), len(dataset.classes))
-    dataset = make_splits(
-        dataset, seed=recipe.seed, val=recipe.val_share or shares[0], test=recipe.test_share or shares[1]
-    )
+def prepare(
+    dataset: ImageDataset,
+    recipe: Recipe,
+    watcher: Quiet,
+    processes: Processes = ALONE,
+    splits: Path | None = None,
+) -> Job:
+    """Split, plan, read and build. Raises SightlineError where the recipe or the pictures do not allow a run.
+
+    `splits`: the file of a run that is resumed; the splits are those, not made again.
+    """
+    device = choose_device(recipe.device, processes.local)
+    if splits is not None:
+        codes = processes.on_main(lambda: split_codes(dataset, splits))
+        dataset = dataset.with_splits(codes).subset(codes != NO_SPLIT)
+    else:
+        shares = default_shares(len(dataset), len(dataset.classes))
+        dataset = make_splits(
+            dataset, seed=recipe.seed, val=recipe.val_share or shares[0], test=recipe.test_share or shares[1]
+        )
     if not dataset.has_split("val") or not dataset.has_split("test"):
         raise SightlineError(
             f"{dataset.name} has too few pictures to hold some back for validation and test; "
             "give at least one class three pictures or more."
         )
     train, val = dataset.split("train"), dataset.split("val")
-    recipe, reasons = Planner(recipe, gather_facts(train), str(device)).plan()
+    recipe, reasons = Planner(recipe, gather_facts(train), device.type).plan()
+    if (recipe.batch_size or 1) < processes.count:
+        raise SightlineError(
+            f"A batch of {recipe.batch_size} cannot be spread over {processes.count} processes; set a larger "
+            "batch_size, or start fewer."
+        )
     torch.manual_seed(recipe.seed)
     model, said = build_model(recipe, len(dataset.classes))
     if said:
         reasons.append(said)
+    if recipe.sync_batchnorm and processes.count > 1:
+        model = synchronised(model)
     stage = canonical_stage(recipe)
     channels = recipe.input.channels or 3
     mode: Mode = "L" if channels == 1 else "RGB"
@@ -89,13 +112,21 @@ def prepare(dataset: ImageDataset, recipe: Recipe, watcher: Quiet) -> Job:
         model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
         recipe,
         preprocess,
-        TrainLoader(pictures, recipe.batch_size or 1, recipe.workers or 0),
+        TrainLoader(pictures, recipe.workers or 0, pinned=device.type == "cuda"),
         PlainPictures(val, preprocess, val_held),
         train.targets,
         len(dataset.classes),
         device,
+        processes,
+        recipe.accumulate,
     )
     return Job(dataset, recipe, reasons, trainer, set_aside)
+
+
+def split_codes(dataset: ImageDataset, path: Path) -> np.ndarray:
+    """The split of each picture of `dataset` as the file of a run has it; NO_SPLIT for one that it does not name."""
+    known = dict(zip((found := read_splits(dataset, path)).refs(), found.splits.tolist(), strict=True))
+    return np.array([known.get(ref, NO_SPLIT) for ref in dataset.refs()], dtype=np.uint8)
 
 
 def canonical_stage(recipe: Recipe) -> Stage:
@@ -155,12 +186,15 @@ def normalisation(
     return tuple(np.round(average, 4).tolist()), tuple(np.round(deviation, 4).tolist())
 
 
-def choose_device(name: str | None) -> torch.device:
-    """The device of that name, or the GPU if there is one. Raises SightlineError where it cannot be had."""
+def choose_device(name: str | None, local: int = 0) -> torch.device:
+    """The device of that name, or a GPU if there is one. Raises SightlineError where it cannot be had.
+
+    `local`: this process's number among those on the machine; `cuda` is the GPU of that number.
+    """
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        device = torch.device("cuda", local) if name == "cuda" and local else torch.device(name)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError):
         known = "cpu" + (", cuda" if torch.cuda.is_available() else "")

@@ -25,6 +25,9 @@ class Quiet:
     def step(self, epoch: int, step: int, steps: int, loss: float, accuracy: float, rate: float) -> None:
         """A training step is done; `rate` in pictures a second."""
 
+    def record(self, row: dict[str, Any]) -> None:
+        """The figures of one step."""
+
     def epoch(self, row: dict[str, Any]) -> None:
         """An epoch is done and validated."""
 

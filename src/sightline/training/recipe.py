@@ -111,6 +111,8 @@ class Recipe(Section):
     precision: Literal["fp32", "bf16"] | None = Field(None, description="of the training's arithmetic")
     device: str | None = Field(None, description="cpu, cuda, cuda:1, mps; None takes a GPU if there is one")
     workers: int | None = Field(None, ge=0, le=256, description="processes that read and augment")
+    accumulate: int = Field(1, ge=1, le=1024, description="parts that a batch is computed in, to save memory")
+    sync_batchnorm: bool = Field(False, description="batch statistics over all processes, not each its own")
 
     def updated(self, changes: Mapping[str, Any]) -> Recipe:
         """A copy with dotted keys set: `{"optimizer.lr": 0.1}`. Validated; raises SightlineError."""

@@ -2,246 +2,44 @@
 
 Each step is a pure function of a picture and a few uniform numbers in [0, 1). People call an `Augment` with a
 random generator; the training loop hands it numbers keyed by (seed, epoch, sample, step), so that what happens to
-a sample depends neither on the number of workers nor on where a run was interrupted. The maps are Pillow's on
-Pillow images and torchvision's v2 functionals on tensors; our own only where neither has one.
+a sample depends neither on the number of workers nor on where a run was interrupted. The maps are Pillow's or
+OpenCV's where those are the fastest, else torchvision's v2 functionals; our own only where nobody has one.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, replace
-from typing import Any, ClassVar, TypeVar
+import math
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from sightline.errors import SightlineError, UnknownName
-from sightline.transforms.functional import Fill, crop_batch, gaussian_noise
+from sightline.transforms import automatic, colour, crops, geometry, mixing, noise
+from sightline.transforms.mixing import Mixing
 from sightline.transforms.policies import POLICIES
-from sightline.transforms.preprocess import to_tensor
-
-Picture = TypeVar("Picture", Image.Image, torch.Tensor)
-Size = tuple[int, int]
-
-
-class Step:
-    """One random map. `draws` uniform numbers decide it; `batchable` steps also serve whole batches of one size."""
-
-    draws: ClassVar[int]
-    batchable: ClassVar[bool] = False
-
-    def apply(self, image: Any, u: np.ndarray, size: Size | None) -> Any:
-        """`image` (Pillow, or tensor of shape (C, H, W)) mapped by `u` of shape (draws,).
-
-        `size` is the (height, width) that the network wants; None leaves the picture's own.
-        """
-        raise NotImplementedError
-
-    def apply_batch(self, images: torch.Tensor, u: np.ndarray, size: Size | None) -> torch.Tensor:
-        """`images` (N, C, H, W) mapped by `u` (N, draws): the same pixels as `apply` one by one."""
-        return torch.stack([self.apply(image, row, size) for image, row in zip(images, u, strict=True)])
-
-    def __str__(self) -> str:
-        given = [f for f in fields(self) if f.default is MISSING or getattr(self, f.name) != f.default]  # type: ignore[arg-type]
-        return f"{NAMES[type(self)]}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in given)})"
-
-
-def check(ok: bool, message: str) -> None:
-    if not ok:
-        raise ValueError(message)
-
-
-@dataclass(frozen=True)
-class HFlip(Step):
-    """Mirror left and right with probability `p`."""
-
-    p: float = 0.5
-    draws: ClassVar[int] = 1
-    batchable: ClassVar[bool] = True
-    axis: ClassVar[int] = -1
-    transpose: ClassVar[Image.Transpose] = Image.Transpose.FLIP_LEFT_RIGHT
-
-    def __post_init__(self) -> None:
-        check(0 <= self.p <= 1, "p is a probability, 0 to 1")
-
-    def apply(self, image: Picture, u: np.ndarray, size: Size | None) -> Picture:  # noqa: ARG002
-        if u[0] >= self.p:
-            return image
-        return image.transpose(self.transpose) if isinstance(image, Image.Image) else image.flip(self.axis)
-
-    def apply_batch(self, images: torch.Tensor, u: np.ndarray, size: Size | None) -> torch.Tensor:  # noqa: ARG002
-        flip = torch.from_numpy(u[:, 0] < self.p).to(images.device)
-        return torch.where(flip[:, None, None, None], images.flip(self.axis), images)
-
-
-@dataclass(frozen=True)
-class VFlip(HFlip):
-    """Mirror top and bottom with probability `p`."""
-
-    axis: ClassVar[int] = -2
-    transpose: ClassVar[Image.Transpose] = Image.Transpose.FLIP_TOP_BOTTOM
-
-
-@dataclass(frozen=True)
-class Crop(Step):
-    """Cut the network's size (or the picture's own) at a random place, after padding every side.
-
-    `padding` below 1 is a share of the cut's longer side, from 1 on a number of pixels.
-    """
-
-    padding: float = 0.0
-    fill: Fill = "zero"
-    draws: ClassVar[int] = 2
-    batchable: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check(self.padding >= 0, "padding is a share below 1 or a number of pixels, not negative")
-        check(self.fill in ("zero", "reflect"), "fill is 'zero' or 'reflect'")
-
-    def apply(self, image: Any, u: np.ndarray, size: Size | None) -> Any:
-        if isinstance(image, Image.Image):
-            return to_pil(self.apply_batch(to_tensor(image)[None], u[None], size)[0])
-        return self.apply_batch(image[None], u[None], size)[0]
-
-    def apply_batch(self, images: torch.Tensor, u: np.ndarray, size: Size | None) -> torch.Tensor:
-        height, width = images.shape[-2:]
-        size = size or (height, width)
-        pad = round(self.padding * max(size)) if self.padding < 1 else round(self.padding)
-        if min(height - size[0], width - size[1]) + 2 * pad < 0:
-            raise SightlineError(
-                f"crop cannot cut {size[0]}x{size[1]} out of pictures of {height}x{width}; "
-                "make input.store_size at least the network's size."
-            )
-        # Whole corners from -pad to (side - size + pad), each as likely.
-        top = np.floor(u[:, 0] * (height - size[0] + 2 * pad + 1)).astype(np.int64) - pad
-        left = np.floor(u[:, 1] * (width - size[1] + 2 * pad + 1)).astype(np.int64) - pad
-        return crop_batch(images, top, left, size, self.fill)
-
-
-@dataclass(frozen=True)
-class Translate(Step):
-    """Shift by up to `fraction` of each side, a whole number of pixels; what enters is black."""
-
-    fraction: float = 0.1
-    draws: ClassVar[int] = 2
-    batchable: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check(0 <= self.fraction <= 1, "fraction is a share of the side, 0 to 1")
-
-    def apply(self, image: Any, u: np.ndarray, size: Size | None) -> Any:
-        if isinstance(image, Image.Image):
-            return to_pil(self.apply_batch(to_tensor(image)[None], u[None], size)[0])
-        return self.apply_batch(image[None], u[None], size)[0]
-
-    def apply_batch(self, images: torch.Tensor, u: np.ndarray, size: Size | None) -> torch.Tensor:  # noqa: ARG002
-        height, width = images.shape[-2:]
-        top = np.rint((2 * u[:, 0] - 1) * self.fraction * height).astype(np.int64)
-        left = np.rint((2 * u[:, 1] - 1) * self.fraction * width).astype(np.int64)
-        return crop_batch(images, top, left, (height, width), "zero")
-
-
-@dataclass(frozen=True)
-class Rotate(Step):
-    """Turn by up to `degrees` either way about the centre, bilinear, the same size; the corners are black."""
-
-    degrees: float = 15.0
-    draws: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        check(0 <= self.degrees <= 180, "degrees lies between 0 and 180")
-
-    def apply(self, image: Picture, u: np.ndarray, size: Size | None) -> Picture:  # noqa: ARG002
-        angle = (2 * float(u[0]) - 1) * self.degrees
-        if isinstance(image, Image.Image):
-            return image.rotate(angle, Image.Resampling.BILINEAR)
-        from torchvision.transforms.v2 import InterpolationMode
-        from torchvision.transforms.v2 import functional as F
-
-        turned: torch.Tensor = F.rotate(image, angle, interpolation=InterpolationMode.BILINEAR)
-        return turned
-
-
-@dataclass(frozen=True)
-class RandomResizedCrop(Step):
-    """Cut a random part of the area, with a random aspect ratio, and resize it to the network's size.
-
-    Szegedy et al. 2014, section 6; the drawing is torchvision's: ten tries, then the largest centre part.
-    """
-
-    scale_min: float = 0.08
-    scale_max: float = 1.0
-    ratio: float = 4 / 3
-    draws: ClassVar[int] = 40
-
-    def __post_init__(self) -> None:
-        check(
-            0 < self.scale_min <= self.scale_max <= 1, "0 < scale_min <= scale_max <= 1, shares of the area"
-        )
-        check(self.ratio >= 1, "ratio is the widest aspect, 1 or more")
-
-    def box(self, height: int, width: int, u: np.ndarray) -> tuple[int, int, int, int]:
-        """(top, left, height, width) of the part, drawn by `u` (40,)."""
-        log_ratio = np.log(self.ratio)
-        for area, aspect, y, x in u.reshape(10, 4):
-            target = height * width * (self.scale_min + area * (self.scale_max - self.scale_min))
-            ratio = np.exp((2 * aspect - 1) * log_ratio)
-            w, h = round(float(np.sqrt(target * ratio))), round(float(np.sqrt(target / ratio)))
-            if 0 < w <= width and 0 < h <= height:
-                return int(y * (height - h + 1)), int(x * (width - w + 1)), h, w
-        w = min(width, round(height * self.ratio))
-        h = min(height, round(width * self.ratio))
-        return (height - h) // 2, (width - w) // 2, h, w
-
-    def apply(self, image: Picture, u: np.ndarray, size: Size | None) -> Picture:
-        if isinstance(image, Image.Image):
-            top, left, h, w = self.box(image.height, image.width, u)
-            out = size or (image.height, image.width)
-            part = image.crop((left, top, left + w, top + h))
-            return part.resize(out[::-1], Image.Resampling.BILINEAR)
-        from torchvision.transforms.v2 import functional as F
-
-        top, left, h, w = self.box(image.shape[-2], image.shape[-1], u)
-        out = size or (image.shape[-2], image.shape[-1])
-        cut: torch.Tensor = F.resized_crop(image, top, left, h, w, list(out), antialias=True)
-        return cut
-
-
-@dataclass(frozen=True)
-class Noise(Step):
-    """Add Gaussian noise of standard deviation `std`, as a share of the whole range."""
-
-    std: float = 0.05
-    draws: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        check(0 <= self.std <= 1, "std is a share of the range, 0 to 1")
-
-    def apply(self, image: Picture, u: np.ndarray, size: Size | None) -> Picture:  # noqa: ARG002
-        if isinstance(image, Image.Image):
-            return Image.fromarray(gaussian_noise(np.asarray(image), self.std, float(u[0])))
-        noisy = gaussian_noise(image.cpu().numpy(), self.std, float(u[0]))
-        return torch.from_numpy(noisy).to(image.device)
-
+from sightline.transforms.step import Picture, Size, Step
 
 STEPS: dict[str, type[Step]] = {
-    "hflip": HFlip,
-    "vflip": VFlip,
-    "crop": Crop,
-    "translate": Translate,
-    "rotate": Rotate,
-    "random_resized_crop": RandomResizedCrop,
-    "noise": Noise,
-}
-NAMES = {step: name for name, step in STEPS.items()}
+    step.name: step
+    for step in (
+        geometry.HFlip, geometry.VFlip, geometry.Rotate, geometry.Scale, geometry.Shear, geometry.Perspective,
+        geometry.Elastic, crops.Crop, crops.Translate, crops.RandomResizedCrop, crops.ScaleJitter,
+        colour.ColorJitter, colour.Grey, colour.PcaColor, noise.Noise, noise.SaltPepper, noise.Blur, noise.Erase,
+        automatic.RandAugment, automatic.TrivialAugment, automatic.AutoAugment, automatic.AugMix,
+    )
+}  # fmt: skip
+MIXINGS: dict[str, type[Mixing]] = {"mixup": mixing.MixUp, "cutmix": mixing.CutMix}
 
 
 @dataclass(frozen=True)
 class Augment:
-    """A chain of random maps, in the order written.
+    """A chain of random maps, in the order written; `mixing` are those over whole batches, which come last.
 
     `Augment.parse("crop(4) + hflip")` builds one from text or from a named policy; `str` gives the text back.
     `size` is the (height, width) that crops cut to; None keeps each picture's own.
@@ -249,6 +47,7 @@ class Augment:
 
     steps: tuple[Step, ...] = ()
     size: Size | None = None
+    mixing: tuple[Mixing, ...] = ()
 
     @property
     def draws(self) -> int:
@@ -256,13 +55,31 @@ class Augment:
         return sum(step.draws for step in self.steps)
 
     @property
-    def batchable(self) -> bool:
-        """Whether every step serves a whole batch at once."""
-        return all(step.batchable for step in self.steps)
+    def mixing_draws(self) -> int:
+        """How many uniform numbers decide how one batch is mixed."""
+        return sum(step.draws for step in self.mixing)
 
     def __call__(self, image: Picture, rng: np.random.Generator | None = None) -> Picture:
-        """One random version of `image` (Pillow, or uint8 tensor (C, H, W)); `rng` makes it repeatable."""
-        return self.apply(image, (rng or np.random.default_rng()).random(self.draws))
+        """One random version of `image` (Pillow in L or RGB, or uint8 tensor); `rng` makes it repeatable.
+
+        A tensor (C, H, W) is one picture; in a batch (N, C, H, W) each picture is drawn for by itself. Batches are
+        not mixed here: that takes their labels too, and is what `mix` does. Raises SightlineError for pictures of
+        another kind.
+        """
+        rng = rng or np.random.default_rng()
+        if isinstance(image, Image.Image):
+            if image.mode not in ("L", "RGB"):
+                raise SightlineError(
+                    f"Pictures are augmented in the mode RGB or L, not {image.mode}; convert them first."
+                )
+        elif image.dtype != torch.uint8 or image.ndim not in (3, 4) or image.shape[-3] not in (1, 3):
+            raise SightlineError(
+                "Tensors are augmented as uint8 of shape (C, H, W) or (N, C, H, W) with 1 or 3 channels, not "
+                f"{str(image.dtype).removeprefix('torch.')} of shape {tuple(image.shape)}; augment before scaling."
+            )
+        elif image.ndim == 4:
+            return self.apply_batch(image, rng.random((len(image), self.draws)))
+        return self.apply(image, rng.random(self.draws))
 
     def apply(self, image: Picture, u: np.ndarray) -> Picture:
         """The version of `image` that `u` of shape (draws,) decides."""
@@ -280,12 +97,33 @@ class Augment:
             start += step.draws
         return images
 
+    def mix(
+        self, images: torch.Tensor, targets: torch.Tensor, u: np.ndarray
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`images` (N, C, H, W) and `targets` (N, classes), one-hot or soft, mixed as `u` (mixing_draws,) decides."""
+        start = 0
+        for step in self.mixing:
+            images, targets = step.mix(images, targets, u[start : start + step.draws])
+            start += step.draws
+        return images, targets
+
+    def split(self) -> tuple[Augment, Augment]:
+        """(head, tail): the steps to take a picture at a time, and those after them that batches are faster in.
+
+        The tail's `apply_batch` gives the same pixels as its `apply` to Pillow images. The columns of `u` are
+        split in the same order: the head's, then the tail's.
+        """
+        cut = len(self.steps)
+        while cut and self.steps[cut - 1].batchable:
+            cut -= 1
+        return Augment(self.steps[:cut], self.size), Augment(self.steps[cut:], self.size, self.mixing)
+
     def resized(self, size: Size | None) -> Augment:
         """The same chain, cutting to `size`."""
         return replace(self, size=size)
 
     def __str__(self) -> str:
-        return " + ".join(map(str, self.steps)) or "none"
+        return " + ".join(map(str, (*self.steps, *self.mixing))) or "none"
 
     @classmethod
     def parse(cls, text: str, size: Size | None = None) -> Augment:
@@ -293,48 +131,87 @@ class Augment:
 
         Raises SightlineError with the place of the mistake marked.
         """
-        spelled = POLICIES[text.strip()].steps if text.strip() in POLICIES else text
-        if spelled.strip() in ("", "none"):
+        text = " ".join(text.split())
+        spelled = POLICIES[text].steps if text in POLICIES else text
+        if spelled in ("", "none"):
             return cls((), size)
         try:
-            tree = ast.parse(spelled.strip(), mode="eval").body
+            tree = ast.parse(spelled, mode="eval").body
+            placed = read_steps(tree, spelled)
         except SyntaxError as error:
-            raise mistake(
-                spelled.strip(), (error.offset or 1) - 1, "this is not a step such as hflip(0.5)"
+            column = min(error.offset - 1, len(spelled)) if error.offset else len(spelled)
+            raise mistake(spelled, column, "this is not a step such as hflip(0.5)") from None
+        except (ValueError, RecursionError, MemoryError):  # a zero byte, or thousands of steps
+            raise SightlineError(
+                "The augmentation cannot be read; it is steps such as hflip(0.5), joined by +."
             ) from None
-        return cls(tuple(read_steps(tree, spelled.strip())), size)
+        steps = [step for _, step in placed if isinstance(step, Step)]
+        last = [step for _, step in placed if isinstance(step, Mixing)]
+        for (_, before), (column, step) in pairwise(placed):
+            if isinstance(before, Mixing) and isinstance(step, Step):
+                why = f"{before.name} mixes whole batches, so it comes after all other steps"
+                raise mistake(spelled, column, why)
+        return cls(tuple(steps), size, tuple(last))
 
 
-def read_steps(node: ast.expr, text: str) -> list[Step]:
-    """The steps of a parsed sum, left to right."""
+def read_steps(node: ast.expr, text: str) -> list[tuple[int, Step | Mixing]]:
+    """The steps of a parsed sum, left to right, each with its place in the text."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return read_steps(node.left, text) + read_steps(node.right, text)
+    column = len(text.encode()[: node.col_offset].decode())  # Python counts bytes
     call = node if isinstance(node, ast.Call) else ast.Call(func=node, args=[], keywords=[])
     if not isinstance(call.func, ast.Name):
-        raise mistake(text, node.col_offset, "steps are calls such as hflip(0.5), joined by +")
+        raise mistake(text, column, "steps are calls such as hflip(0.5), joined by +")
     name = call.func.id
-    if name in POLICIES and not call.args and not call.keywords:
-        return list(Augment.parse(name).steps)
-    if name not in STEPS:
-        unknown = UnknownName("augmentation", name, [*STEPS, *POLICIES])
-        raise mistake(text, node.col_offset, str(unknown).rstrip("."))
-    build: Callable[..., Step] = STEPS[name]
+    if name in POLICIES:
+        if isinstance(node, ast.Call):
+            raise mistake(text, column, f"{name} is a policy and is written without brackets")
+        policy = Augment.parse(name)
+        members: tuple[Step | Mixing, ...] = (*policy.steps, *policy.mixing)
+        return [(column, step) for step in members]
+    known: dict[str, Any] = {**STEPS, **MIXINGS}
+    if name not in known:
+        unknown = UnknownName("augmentation", name, [*known, *POLICIES])
+        raise mistake(text, column, str(unknown).rstrip("."))
     try:
-        args = [ast.literal_eval(a) for a in call.args]
-        named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-        inspect.signature(build).bind(*args, **named)
-        return [build(*args, **named)]
+        return [(column, build(known[name], call))]
     except (TypeError, ValueError) as error:
-        raise mistake(text, node.col_offset, f"{name}: {error}") from None
+        raise mistake(text, column, f"{name}: {error}") from None
+
+
+def build(make: Any, call: ast.Call) -> Step | Mixing:
+    """The step of the class `make` that `call` spells. Raises TypeError or ValueError for wrong arguments."""
+    args, named = [literal(a) for a in call.args], {k.arg or "**": literal(k.value) for k in call.keywords}
+    if len(named) < len(call.keywords):
+        raise ValueError("an argument is given twice")
+    given = inspect.signature(make).bind(*args, **named)
+    for field in fields(make):
+        if field.name in given.arguments:
+            check_kind(field.name, given.arguments[field.name], field.default)
+    step: Step | Mixing = make(*given.args, **given.kwargs)
+    return step
+
+
+def literal(node: ast.expr) -> Any:
+    """The number or the quoted word that is written there."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise ValueError(f"{ast.unparse(node)} is neither a number nor a word in quotes") from None
+
+
+def check_kind(name: str, value: Any, default: Any) -> None:
+    """Numbers where numbers are expected, whole ones where the default is whole; words are the step's own matter."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(default, int) and not (number and isinstance(value, int)):
+        raise ValueError(f"{name} is a whole number, not {value!r}")
+    if isinstance(default, float) and not number:
+        raise ValueError(f"{name} is a number, not {value!r}")
+    if isinstance(default, str) and not (number or isinstance(value, str)):
+        raise ValueError(f"{name} is a word in quotes, not {value!r}")
 
 
 def mistake(text: str, column: int, why: str) -> SightlineError:
     return SightlineError(
         f"The augmentation cannot be read at character {column + 1}: {why}.\n  {text}\n  {' ' * column}^"
     )
-
-
-def to_pil(tensor: torch.Tensor) -> Image.Image:
-    """A uint8 tensor (C, H, W) as a Pillow image, grey for one channel."""
-    array = tensor.cpu().numpy()
-    return Image.fromarray(array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0))

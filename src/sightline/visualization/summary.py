@@ -1,331 +1,274 @@
-"""Tables of networks: what each layer puts out, how many parameters it has and why, how much it computes.
+"""A network's layer table as a person reads it: repeated blocks shown once, the sums below.
 
-A layer table comes from one run of the network without data (on PyTorch's meta device), so it is exact and
-takes no time for the largest network. Mult-adds are the multiply-accumulates of convolutions, linear layers
-and matrix products, those inside attention included; biases, norms, activations and pooling are not
-counted. This is what papers call FLOPs.
+`summarize` gives a Summary: data first (`rows`, `totals`), shown as text (`print`), Markdown, or HTML in a notebook.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import SightlineError
+from sightline.visualization.layers import Block, LayerRow, Totals, dims, totals, walk_through
+from sightline.visualization.tables import plain_table, with_note
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
     from torch import nn
-    from torch.utils._python_dispatch import TorchDispatchMode
 
-    from sightline.models.info import ModelInfo
+HEADS = ("layer", "kind", "output", "parameters", "mult-adds")
+RIGHT = ("output", "mult-adds")  # numbers, set to the right
 
 
 @dataclass(frozen=True, slots=True)
-class LayerRow:
-    """One step of a network, in the order of computation.
+class Line:
+    """One line of the table as shown: a row, or several that stand under one name.
 
-    name: the module's (or parameter's) name in the network. kind: its class, with the kernel of a
-    convolution or pooling. output: its shape without the batch, None where it puts out nothing of its own.
-    params, trainable: numbers of its parameters, counted at its first use. formula: how `params` comes
-    about. mult_adds: for one picture.
+    formula: how its number of parameters comes about. indent: how many folded blocks it stands in.
+    frozen: whether it has parameters, and none is trainable.
     """
 
     name: str
     kind: str
     output: tuple[int, ...] | None
-    params: int
-    trainable: int
     formula: str
     mult_adds: int
+    indent: int = 0
+    frozen: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
+    def cells(self) -> tuple[str, ...]:
+        """The texts of its columns."""
+        return (
+            "  " * self.indent + self.name,
+            self.kind,
+            dims(self.output, "x") if self.output is not None else "",
+            self.formula,
+            f"{self.mult_adds:,}" if self.mult_adds else "",
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
-    """Sums over a layer table."""
+class Summary:
+    """The layer table of the network `title` for one picture of `input_size` (channels, height, width).
 
-    params: int
-    trainable: int
-    mult_adds: int
-
-    def to_dict(self) -> dict[str, int]:
-        """Plain data for JSON."""
-        return asdict(self)
-
-
-def totals(rows: Iterable[LayerRow]) -> Totals:
-    """The sums over `rows`."""
-    rows = list(rows)
-    return Totals(*(sum(getattr(row, field) for row in rows) for field in Totals.__slots__))
-
-
-def layer_table(model: nn.Module, input_size: Sequence[int]) -> list[LayerRow]:
-    """A row for each step that `model` takes on one picture of `input_size` (channels, height, width).
-
-    Rows are modules without children, parameters that stand outside of them (class tokens, position
-    embeddings), and the matrix products that a larger module computes itself. A module used twice has two
-    rows, the second without parameters; one with parameters that the picture never reaches stands at the
-    end. So the sums are exact for any network. Identities and dropouts of probability zero are left out.
-    `model` itself is not run or changed.
-    Raises SightlineError where the network cannot take such a picture.
+    rows: every step, see `layer_table`. blocks: the modules that hold them. depth: how many parts of a name are
+    shown, None for all: with 1, `layer1.0.conv1` and its neighbours are one line, `layer1`.
     """
-    import torch
 
-    from sightline.models.protocol import first_line, meta_copy
+    title: str
+    input_size: tuple[int, ...]
+    rows: tuple[LayerRow, ...]
+    blocks: Mapping[str, Block]
+    depth: int | None = None
 
-    net = meta_copy(model)
-    walk = Walk(net)
-    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the fused kernel hides its products from the counter
-    try:
-        with torch.no_grad(), walk.counter, walk.watch():
-            net(torch.empty(1, *input_size, dtype=dtype, device="meta"))
-    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
-        text = f"The network cannot take an input of {dims(input_size, 'x')}: {first_line(error)}."
-        raise SightlineError(text) from None
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-    walk.add_unused()
-    return walk.rows
+    @property
+    def totals(self) -> Totals:
+        """The sums over all rows."""
+        return totals(self.rows)
 
+    def lines(self) -> list[Line]:
+        """The table as shown: cut at `depth`, and like blocks that follow each other folded into one."""
+        return fold(self.rows, self.blocks, self.depth)
 
-class Walk:
-    """Writes down a row for each step while a network runs, by hooks on its modules."""
-
-    def __init__(self, net: nn.Module) -> None:
-        from torch.utils.flop_counter import FlopCounterMode
-
-        self.counter = FlopCounterMode(display=False)  # two operations for each mult-add
-        self.names = {module: name for name, module in net.named_modules()}
-        self.rows: list[LayerRow] = []
-        self.counted: set[nn.Parameter] = set()  # by a row
-        self.seen: set[nn.Parameter] = set()  # by an operation
-        self.called: set[nn.Module] = set()
-        # For each module in progress: operations before it began, and those of its finished children.
-        self.progress: list[tuple[int, int]] = []
-        inside = {m for unit in self.names if is_unit(unit) for m in unit.modules() if m is not unit}
-        for module in self.names.keys() - inside:
-            module.register_forward_pre_hook(self.before)
-            module.register_forward_hook(self.after)
-
-    def watch(self) -> TorchDispatchMode:
-        """A context that notes the parameters which operations use, whoever holds them."""
-        from torch import nn
-        from torch.utils._python_dispatch import TorchDispatchMode
-        from torch.utils._pytree import tree_leaves
-
-        seen = self.seen
-
-        class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-            def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-                seen.update(arg for arg in tree_leaves(args) if isinstance(arg, nn.Parameter))
-                return func(*args, **(kwargs or {}))
-
-        return Watch()  # type: ignore[no-untyped-call]
-
-    def before(self, module: nn.Module, _inputs: Any) -> None:
-        self.called.add(module)
-        self.progress.append((self.counter.get_total_flops(), 0))
-        if not is_unit(module):
-            for name, parameter in module.named_parameters(recurse=False):
-                if parameter not in self.counted:
-                    full = f"{self.names[module]}.{name}".lstrip(".")
-                    self.add(full, "Parameter", None, [parameter], dims(parameter.shape), 0)
-
-    def after(self, module: nn.Module, _inputs: Any, output: Any) -> None:
-        began, of_children = self.progress.pop()
-        operations = self.counter.get_total_flops() - began
-        if self.progress:
-            outer, before = self.progress[-1]
-            self.progress[-1] = (outer, before + operations)
-        name, own = self.names[module], operations - of_children
-        if is_unit(module):
-            if not is_nothing(module):
-                self.add(name, kind_of(module), output, module.parameters(), formula_of(module), own)
-        elif own:  # products of its own, some perhaps with the weights of children that it does not call
-            idle = [child for child in module.children() if is_unit(child) and child not in self.called]
-            holders = [child for child in idle if self.seen.intersection(child.parameters())]
-            parameters = [p for holder in holders for p in holder.parameters()]
-            formula = " + ".join(filter(None, map(formula_of, holders)))
-            self.add(name, f"{type(module).__name__} products", None, parameters, formula, own)
-
-    def add(
-        self,
-        name: str,
-        kind: str,
-        output: Any,
-        parameters: Iterable[nn.Parameter],
-        formula: str,
-        operations: int,
-    ) -> None:
-        new = set(parameters) - self.counted
-        self.counted |= new
-        params = sum(p.numel() for p in new)
-        trainable = sum(p.numel() for p in new if p.requires_grad)
-        if isinstance(output, tuple | list) and output:
-            output = output[0]
-        shape = tuple(output.shape[1:]) if hasattr(output, "shape") else None
-        text = f"{formula} = {params:,}" if new else ""
-        self.rows.append(LayerRow(name, kind, shape, params, trainable, text, operations // 2))
-
-    def add_unused(self) -> None:
-        """Rows for the parameters that the picture did not pass, such as those of an auxiliary classifier."""
-        for module, name in self.names.items():
-            rest = [p for p in module.parameters(recurse=False) if p not in self.counted]
-            if rest:
-                formula = " + ".join(dims(p.shape) for p in rest)
-                self.add(name, f"{type(module).__name__} (unused)", None, rest, formula, 0)
-
-
-def is_unit(module: nn.Module) -> bool:
-    """Whether a module is one row: it has no children, or it has parameters and they have none, or it is
-    PyTorch's attention, whose child only holds weights.
-    """
-    from torch import nn
-
-    if isinstance(module, nn.MultiheadAttention) or not any(module.children()):
-        return True
-    own = sum(1 for _ in module.parameters(recurse=False))
-    return own > 0 and own == sum(1 for _ in module.parameters())
-
-
-def is_nothing(module: nn.Module) -> bool:
-    """Whether a module does nothing when a trained network is used."""
-    from torch import nn
-
-    return isinstance(module, nn.Identity) or (isinstance(module, nn.Dropout) and module.p == 0)
-
-
-def kind_of(module: nn.Module) -> str:
-    """The class's name, with the kernel and the stride of a convolution or a pooling: `Conv2d 5x5/2`."""
-    name = type(module).__name__
-    kernel = getattr(module, "kernel_size", None)
-    if kernel is None:
-        return name
-    stride = getattr(module, "stride", 1) or kernel
-    steps = (stride,) * 2 if isinstance(stride, int) else tuple(stride)
-    sides = (kernel,) * 2 if isinstance(kernel, int) else tuple(kernel)
-    by = dims(steps[:1] if len(set(steps)) == 1 else steps, "x")
-    return f"{name} {dims(sides, 'x')}" + ("" if by == "1" else f"/{by}")
-
-
-def formula_of(module: nn.Module) -> str:
-    """How a layer's number of parameters comes about, from its own settings."""
-    from torch import nn
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    bias = getattr(module, "bias", None)
-    if isinstance(module, nn.Conv2d):
-        height, width = module.kernel_size
-        inputs = module.in_channels // module.groups
-        text = f"{height} x {width} x {inputs} x {module.out_channels}"
-        return text + (f" + {module.out_channels}" if bias is not None else "")
-    if isinstance(module, nn.Linear):
-        text = f"{module.in_features:,} x {module.out_features:,}"
-        return text + (f" + {module.out_features:,}" if bias is not None else "")
-    if isinstance(module, _BatchNorm | nn.LayerNorm | nn.GroupNorm):
-        sizes = list(module.parameters(recurse=False))
-        return f"{len(sizes)} x {sizes[0].numel():,}" if sizes else ""
-    return " + ".join(dims(p.shape) for p in module.parameters())
-
-
-def dims(shape: Sequence[int], by: str = " x ") -> str:
-    """`(3, 28, 28)` as `3 x 28 x 28`; a single number is 1."""
-    return by.join(f"{n:,}" for n in shape) or "1"
-
-
-# ------------------------------------------------------------------------------------------------ for people
-def format_table(rows: Sequence[LayerRow], title: str = "", input_size: Sequence[int] = ()) -> Table:
-    """`rows` as a table for the terminal, the sums below. Fits 80 columns; wider terminals show it in full."""
-    total = totals(rows)
-    frozen = total.params - total.trainable
-    state = "all trainable" if not frozen else f"{total.trainable:,} trainable, {frozen:,} frozen"
-    caption = f"{total.params:,} parameters, {state}; {total.mult_adds:,} mult-adds"
-    if input_size:
-        caption += f" on {dims(input_size, 'x')}"
-    table = plain_table(title)
-    table.caption, table.caption_justify = caption, "left"
-    short_names = max((len(row.name) for row in rows), default=0) <= 30
-    table.add_column("layer", overflow="fold", no_wrap=short_names)
-    table.add_column("kind", overflow="fold")
-    table.add_column("output", justify="right", no_wrap=True)
-    table.add_column("parameters", overflow="fold")
-    table.add_column("mult-adds", justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row.name,
-            row.kind,
-            dims(row.output, "x") if row.output is not None else "",
-            row.formula,
-            f"{row.mult_adds:,}" if row.mult_adds else "",
-            style="dim" if row.params and not row.trainable else None,  # frozen
+    def caption(self) -> tuple[str, str]:
+        """The sums, as two sentences."""
+        total = self.totals
+        frozen = total.params - total.trainable
+        state = "all trainable" if not frozen else f"{total.trainable:,} trainable, {frozen:,} frozen"
+        return (
+            f"{total.params:,} parameters, {state}; {total.mult_adds:,} mult-adds on "
+            f"{dims(self.input_size, 'x')}",
+            f"{total.activation_bytes:,} bytes of activations a picture, in float32",
         )
-    return table
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: every row, unfolded, and the sums."""
+        layers = [row.to_dict() for row in self.rows]
+        return {"model": self.title, "input": self.input_size, "layers": layers, **self.totals.to_dict()}
+
+    def to_markdown(self) -> str:
+        """The table in Markdown."""
+        rules = ["---:" if head in RIGHT else "---" for head in HEADS]
+        body = [HEADS, rules, *(line.cells() for line in self.lines())]
+        # An indent has to be written out: Markdown drops leading spaces.
+        table = "\n".join(f"| {' | '.join(cells)} |".replace("|   ", "| &emsp;") for cells in body)
+        return "\n\n".join([f"**{self.title}**", table, "  \n".join(self.caption())]) + "\n"
+
+    def _repr_html_(self) -> str:
+        """The table for a notebook."""
+
+        def row(cells: Sequence[str], tag: str) -> str:
+            made = [
+                f'<{tag} style="text-align: {"right" if head in RIGHT else "left"}; white-space: pre-wrap">'
+                f"{html.escape(cell)}</{tag}>"
+                for head, cell in zip(HEADS, cells, strict=True)
+            ]
+            return f"<tr>{''.join(made)}</tr>"
+
+        body = "".join(row(line.cells(), "td") for line in self.lines())
+        return (
+            f"<table><caption>{html.escape(self.title)}</caption><thead>{row(HEADS, 'th')}</thead>"
+            f"<tbody>{body}</tbody></table><p>{'<br>'.join(map(html.escape, self.caption()))}</p>"
+        )
+
+    def __rich__(self) -> Group:
+        """The table for the terminal. Fits 80 columns; wider terminals show it in full."""
+        table = plain_table(self.title)
+        lines = self.lines()
+        short_names = max((len(line.cells()[0]) for line in lines), default=0) <= 30
+        for head in HEADS:
+            table.add_column(
+                head,
+                justify="right" if head in RIGHT else "left",
+                overflow="fold",
+                no_wrap=head in RIGHT or (head == "layer" and short_names),
+            )
+        for line in lines:
+            table.add_row(*line.cells(), style="dim" if line.frozen else None)
+        return with_note(table, "\n".join(self.caption()))
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=200, force_terminal=False)
+        with console.capture() as text:
+            console.print(self)
+        return "\n".join(line.rstrip() for line in text.get().splitlines())
 
 
-def models_table(names: Sequence[str]) -> Table:
-    """The networks `names` with their size and published errors, as a table for the terminal."""
+def summarize(
+    model: str | nn.Module,
+    input_size: Sequence[int] | None = None,
+    *,
+    num_classes: int | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    depth: int | None = None,
+) -> Summary:
+    """The layer table of a network: a name that `create_model` takes, or any module of one picture (N, C, H, W).
+
+    input_size: (channels, height, width); by default the network's own, a module of another make needs it.
+    num_classes and arguments are for a name, as in `create_model`. Nothing is computed: a named network is built on
+    the meta device, and a module is neither run nor changed.
+    Raises SightlineError for what the network does not have or cannot take.
+    """
+    if depth is not None and depth < 1:
+        raise SightlineError(f"depth is at least 1, not {depth}.")
+    if isinstance(model, str):
+        title, size = model, tuple(input_size or own_size(model))
+        network = build_empty(model, size, num_classes, arguments or {})
+    else:
+        title = str(getattr(model, "architecture", type(model).__name__))
+        if input_size is None and not hasattr(model, "architecture"):
+            raise SightlineError(f"Say for which input_size (channels, height, width) to summarize {title}.")
+        size = tuple(input_size or own_size(title))
+        network = model
+    walk = walk_through(network, size)
+    return Summary(title, size, tuple(walk.rows), walk.blocks, depth)
+
+
+def own_size(name: str) -> tuple[int, int, int]:
+    """What the network takes by default: (channels, height, width)."""
     from sightline.models import model_info
 
-    infos = [model_info(name) for name in names]
-    columns: dict[str, list[str]] = {
-        "network": [info.name for info in infos],
-        "year": [str(info.year or "") for info in infos],
-        "input": [dims(info.input, "x") for info in infos],
-        "parameters": [f"{info.params:,}" if info.params is not None else "" for info in infos],
-        "mult-adds": [short(info.mult_adds) for info in infos],
-        "error": [published_error(info)[0] for info in infos],
-        "by": [published_error(info)[1] for info in infos],
-    }
-    table = plain_table("")
-    table.caption = "error in percent on ImageNet-1k, top-1/top-5, as published"
-    table.caption_justify = "left"
-    shown = {head: cells for head, cells in columns.items() if any(cells)}  # libraries do not tell everything
-    for head in shown:
-        table.add_column(head, justify="left" if head in ("network", "by") else "right", no_wrap=True)
-    for row in zip(*shown.values(), strict=True):
-        table.add_row(*row)
-    return table
+    return model_info(name).input
 
 
-def published_error(info: ModelInfo) -> tuple[str, str]:
-    """The network's first published error as `top-1/top-5` and its protocol; of its weights, if there is no other."""
-    best = info.weights[0] if info.weights else None
-    if info.errors:
-        top1, top5, protocol = info.errors[0].top1, info.errors[0].top5, info.errors[0].protocol
-    elif best is not None and best.top1_error is not None:
-        top1, top5, protocol = best.top1_error, best.top5_error, "1 crop"
+def build_empty(
+    name: str, size: Sequence[int], num_classes: int | None, arguments: Mapping[str, Any]
+) -> nn.Module:
+    """The network on the meta device, for pictures of `size`."""
+    import torch
+
+    from sightline.models import create_model, model_arguments
+    from sightline.models.registry import check_arguments
+
+    check_arguments(arguments, model_arguments(name))
+    with torch.device("meta"):
+        return create_model(name, num_classes=num_classes, in_chans=size[0], img_size=size[1:], **arguments)
+
+
+# -------------------------------------------------------------------------------------------------- folding
+Rows = Sequence[LayerRow]
+
+
+def fold(
+    rows: Rows, blocks: Mapping[str, Block], depth: int | None, level: int = 0, start: int = 0
+) -> list[Line]:
+    """Lines for `rows`, whose names agree in their first `level` parts and are shown from part `start` on.
+
+    Like blocks are one line, and below it the lines of the first of them, with names that start anew.
+    """
+    lines: list[Line] = []
+    for copies in repeats(rows, level):
+        first = copies[0]
+        ends = all(row.name.count(".") <= level for row in first)  # rows of their own, nothing below
+        whole = ends or (depth is not None and level + 1 >= depth)
+        if len(copies) > 1:
+            lines.append(joined(copies, blocks, level, start))
+            if not whole:
+                inner = fold(first, blocks, depth, level + 1, level + 1)
+                lines += [replace(line, indent=line.indent + 1) for line in inner]
+        elif ends:
+            lines += [joined([[row]], blocks, level, start) for row in first]
+        elif whole:
+            lines.append(joined(copies, blocks, level, start))
+        else:
+            lines += fold(first, blocks, depth, level + 1, start)
+    return lines
+
+
+def repeats(rows: Rows, level: int) -> list[list[Rows]]:
+    """`rows` cut where part `level` of their names changes; neighbours that are numbered and alike together."""
+    found: list[list[Rows]] = []
+    for number, group in groupby(rows, key=lambda row: part(row, level)):
+        block = list(group)
+        if number.isdecimal() and found and content(found[-1][-1], level) == content(block, level):
+            found[-1].append(block)
+        else:
+            found.append([block])
+    return found
+
+
+def part(row: LayerRow, level: int) -> str:
+    """Part `level` of a row's name; empty where the row is the module's own that the parts before name."""
+    return ".".join(row.name.split(".")[level : level + 1])
+
+
+def content(rows: Rows, level: int) -> list[tuple[Any, ...]]:
+    """All that tells a block from another but its number, which is part `level` of its rows' names."""
+    if not part(rows[0], level).isdecimal():
+        return []
+    return [(row.name.split(".")[level + 1 :], replace(row, name="", activation_bytes=0)) for row in rows]
+
+
+def joined(copies: Sequence[Rows], blocks: Mapping[str, Block], level: int, start: int) -> Line:
+    """One line for like blocks, or for one block, or one row."""
+    first, count = copies[0], len(copies)
+    names = first[0].name.split(".")[: level + 1]
+    block = blocks.get(".".join(names))
+    if len(first) == 1 and first[0].name.count(".") <= level:
+        kind, output, formula = first[0].kind, first[0].output, first[0].formula
+        if count > 1 and formula:
+            each, _, params = formula.rpartition(" = ")
+            formula = f"{count} x ({each}) = {count * int(params.replace(',', '')):,}"
     else:
-        return "", ""
-    return f"{top1:.2f}/{'-' if top5 is None else f'{top5:.2f}'}", protocol
-
-
-def short(count: int | None) -> str:
-    """A large count in three digits: 1.81 G, 2.84 M."""
-    if count is None:
-        return ""
-    for unit, name in ((1e9, "G"), (1e6, "M")):
-        if count >= unit:
-            return f"{count / unit:.{max(0, 2 - int(math.log10(count / unit)))}f} {name}"
-    return f"{count:,}"
-
-
-def plain_table(title: str) -> Table:
-    """A table without lines, two spaces between its columns."""
-    from rich.table import Table
-
-    return Table(
-        title=title or None,
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-        header_style="bold",
+        outputs = [row.output for row in first if row.output is not None]
+        kind = block.kind if block else ""
+        output = block.output if block and block.output else outputs[-1] if outputs else None
+        own = totals(first).params
+        formula = "" if not own else f"{own:,}" if count == 1 else f"{count} x {own:,} = {count * own:,}"
+    sums = totals(first)
+    if count > 1:
+        kind = f"{count} x {kind}"
+        names[-1] += f"-{part(copies[-1][0], level)}"
+    return Line(
+        name=".".join(names[min(start, len(names) - 1) :]),
+        kind=kind,
+        output=output,
+        formula=formula,
+        mult_adds=count * sums.mult_adds,
+        frozen=bool(sums.params and not sums.trainable),
     )

@@ -8,10 +8,21 @@ from __future__ import annotations
 
 from itertools import chain
 
-from sightline.models.catalog import lecture, resnet
+from sightline.models.catalog import (
+    alexnet,
+    dpt,
+    efficientnet,
+    googlenet,
+    lecture,
+    pvt,
+    resnet,
+    swin,
+    vgg,
+    vit,
+)
 from sightline.models.info import ModelInfo
 
 # In the order of the field's history.
-FAMILIES = (lecture, resnet)
+FAMILIES = (lecture, alexnet, vgg, googlenet, resnet, efficientnet, vit, swin, pvt, dpt)
 
 CATALOG: dict[str, ModelInfo] = {row.name: row for row in chain.from_iterable(f.ROWS for f in FAMILIES)}

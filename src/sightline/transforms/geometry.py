@@ -1,0 +1,182 @@
+"""Steps that move pixels about and keep the picture's size: mirrors, turns, scale, shear, perspective, waves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sightline.transforms.functional import generator, smooth
+from sightline.transforms.step import Picture, Size, Step, between, check, sides
+
+
+@dataclass(frozen=True)
+class HFlip(Step):
+    """Mirror left and right with probability `p`."""
+
+    p: float = 0.5
+    name: ClassVar[str] = "hflip"
+    batchable: ClassVar[bool] = True
+    axis: ClassVar[int] = -1
+    transpose: ClassVar[Image.Transpose] = Image.Transpose.FLIP_LEFT_RIGHT
+
+    def __post_init__(self) -> None:
+        check(0 <= self.p <= 1, "p is a probability, 0 to 1")
+
+    def apply(self, image: Picture, u: np.ndarray, size: Size | None) -> Picture:  # noqa: ARG002
+        if u[0] >= self.p:
+            return image
+        return image.transpose(self.transpose) if isinstance(image, Image.Image) else image.flip(self.axis)
+
+    def apply_batch(self, images: torch.Tensor, u: np.ndarray, size: Size | None) -> torch.Tensor:  # noqa: ARG002
+        flip = torch.from_numpy(u[:, 0] < self.p).to(images.device)
+        return torch.where(flip[:, None, None, None], images.flip(self.axis), images)
+
+
+@dataclass(frozen=True)
+class VFlip(HFlip):
+    """Mirror top and bottom with probability `p`."""
+
+    name: ClassVar[str] = "vflip"
+    axis: ClassVar[int] = -2
+    transpose: ClassVar[Image.Transpose] = Image.Transpose.FLIP_TOP_BOTTOM
+
+
+@dataclass(frozen=True)
+class Rotate(Step):
+    """Turn by up to `degrees` either way about the centre; the corners are black."""
+
+    degrees: float = 15.0
+    name: ClassVar[str] = "rotate"
+
+    def __post_init__(self) -> None:
+        check(0 <= self.degrees <= 180, "degrees lies between 0 and 180")
+
+    def apply(self, image: Picture, u: np.ndarray, size: Size | None) -> Picture:  # noqa: ARG002
+        angle = (2 * float(u[0]) - 1) * self.degrees
+        if isinstance(image, Image.Image):
+            return image.rotate(angle, Image.Resampling.BILINEAR)
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2 import functional as F
+
+        turned: torch.Tensor = F.rotate(image, angle, interpolation=InterpolationMode.BILINEAR)
+        return turned
+
+
+def affine(image: Any, *, scale: float = 1.0, shear: tuple[float, float] = (0.0, 0.0)) -> Any:
+    """torchvision's affine map about the centre, bilinear; `shear` in degrees along x and y; what enters is black."""
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as F
+
+    return F.affine(image, 0.0, [0, 0], scale, list(shear), interpolation=InterpolationMode.BILINEAR)
+
+
+@dataclass(frozen=True)
+class Scale(Step):
+    """Enlarge or reduce about the centre by a factor from `minimum` to `maximum`; the picture's size stays."""
+
+    minimum: float = 0.8
+    maximum: float = 1.2
+    name: ClassVar[str] = "scale"
+
+    def __post_init__(self) -> None:
+        check(
+            0.01 <= self.minimum <= self.maximum <= 100,
+            "0.01 <= minimum <= maximum <= 100, factors of the size",
+        )
+
+    def apply(self, image: Any, u: np.ndarray, size: Size | None) -> Any:  # noqa: ARG002
+        return affine(image, scale=between(self.minimum, self.maximum, u[0]))
+
+
+@dataclass(frozen=True)
+class Shear(Step):
+    """Slant by up to `degrees` either way, along x and along y; what enters is black."""
+
+    degrees: float = 10.0
+    name: ClassVar[str] = "shear"
+
+    def __post_init__(self) -> None:
+        check(0 <= self.degrees < 90, "degrees lies between 0 and 90")
+
+    @property
+    def draws(self) -> int:
+        return 2
+
+    def apply(self, image: Any, u: np.ndarray, size: Size | None) -> Any:  # noqa: ARG002
+        x, y = (float(v) for v in (2 * u - 1) * self.degrees)
+        return affine(image, shear=(x, y))
+
+
+@dataclass(frozen=True)
+class Perspective(Step):
+    """With probability `p`, look from the side: each corner moves inwards by up to `distortion` of half a side."""
+
+    distortion: float = 0.5
+    p: float = 0.5
+    name: ClassVar[str] = "perspective"
+
+    def __post_init__(self) -> None:
+        check(0 <= self.distortion <= 1, "distortion is a share of half a side, 0 to 1")
+        check(0 <= self.p <= 1, "p is a probability, 0 to 1")
+
+    @property
+    def draws(self) -> int:
+        return 9
+
+    def corners(self, height: int, width: int, u: np.ndarray) -> list[list[int]]:
+        """Where `u` (8,) takes the corners, [x, y] each, clockwise from the top left; drawn as torchvision does."""
+        deepest = [int(self.distortion * (width // 2)), int(self.distortion * (height // 2))]
+        x, y = (np.floor(u.reshape(4, 2) * (np.array(deepest) + 1)).astype(int)).T.tolist()
+        right, bottom = width - 1, height - 1
+        return [[x[0], y[0]], [right - x[1], y[1]], [right - x[2], bottom - y[2]], [x[3], bottom - y[3]]]
+
+    def apply(self, image: Picture, u: np.ndarray, size: Size | None) -> Picture:  # noqa: ARG002
+        height, width = sides(image)
+        if u[0] >= self.p or min(height, width) < 2:  # a line of pixels has no corners to move
+            return image
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2 import functional as F
+
+        right, bottom = width - 1, height - 1
+        start = [[0, 0], [right, 0], [right, bottom], [0, bottom]]
+        seen: Picture = F.perspective(
+            image, start, self.corners(height, width, u[1:]), interpolation=InterpolationMode.BILINEAR
+        )
+        return seen
+
+
+@dataclass(frozen=True)
+class Elastic(Step):
+    """Let the pixels swim (Simard et al. 2003): `sigma` is the length of the waves, `alpha` their strength.
+
+    Every pixel moves by noise between -alpha/2 and alpha/2 pixels, smoothed by a Gaussian of `sigma` pixels.
+    """
+
+    alpha: float = 50.0
+    sigma: float = 5.0
+    name: ClassVar[str] = "elastic"
+
+    def __post_init__(self) -> None:
+        check(self.alpha >= 0, "alpha is a strength in half pixels, not negative")
+        check(0 < self.sigma <= 100, "sigma is a number of pixels, above 0 and at most 100")
+
+    def displacement(self, height: int, width: int, draw: float) -> torch.Tensor:
+        """(1, height, width, 2): how far the source of each pixel lies, x and y, in half widths and half heights."""
+        noise = generator(draw).random((height, width, 2), dtype=np.float32) * 2 - 1
+        # torchvision's width of the kernel.
+        waves = smooth(noise, self.sigma, int(8 * self.sigma + 1) | 1)
+        return torch.from_numpy(waves * np.float32(self.alpha) / np.array([width, height], np.float32))[None]
+
+    def apply(self, image: Picture, u: np.ndarray, size: Size | None) -> Picture:  # noqa: ARG002
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2 import functional as F
+
+        field = self.displacement(*sides(image), float(u[0]))
+        if isinstance(image, torch.Tensor):
+            field = field.to(image.device)
+        swum: Picture = F.elastic(image, field, interpolation=InterpolationMode.BILINEAR)
+        return swum
