@@ -86,16 +86,16 @@ class Case:
 
 
 CASES = (
-    Case("alexnet", "torchvision/alexnet", 32, 16),
+    Case("alexnet", "torchvision/alexnet", 32, 8),
     Case("vgg16", "torchvision/vgg16", 4, 2),
-    Case("googlenet", "torchvision/googlenet", 32, 8),
+    Case("googlenet", "torchvision/googlenet", 16, 8),
     Case("resnet18", "torchvision/resnet18", 32, 8),
     Case("resnet50", "torchvision/resnet50", 8, 4),
-    Case("resnext50_32x4d", "torchvision/resnext50_32x4d", 8, 4),
-    Case("efficientnet_b0", "torchvision/efficientnet_b0", 32, 8),
-    Case("tf_efficientnet_b0", "timm/tf_efficientnet_b0", 16, 8),
+    Case("resnext50_32x4d", "torchvision/resnext50_32x4d", 8, 2),
+    Case("efficientnet_b0", "torchvision/efficientnet_b0", 16, 4),
+    Case("tf_efficientnet_b0", "timm/tf_efficientnet_b0", 8, 4),
     Case("vit_small_patch16_224", "timm/vit_small_patch16_224", 8, 4),
-    Case("swin_tiny_patch4_window7_224", "timm/swin_tiny_patch4_window7_224", 8, 4),
+    Case("swin_tiny_patch4_window7_224", "timm/swin_tiny_patch4_window7_224", 4, 2),
 )
 
 

@@ -162,13 +162,12 @@ def working_on(fit: Fit) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            go_on = f"go on with `sightline fit --resume {shlex.quote(str(run))}`"
+            measure = f"measure it with `sightline evaluate {shlex.quote(str(run))} {shlex.quote(source)}`"
             if isinstance(error, KeyboardInterrupt) and fit.checkpoints.steps():
-                step = fit.checkpoints.steps()[-1]
-                measure = f"sightline evaluate {shlex.quote(str(run))} {shlex.quote(source)}"
-                best = f", measure the best model so far with `{measure}`" if run.has_model else ""
                 raise KeyboardInterrupt(
-                    f"Interrupted; all is kept up to step {step:,}: {go_on}{best}."
+                    f"Interrupted; all is kept up to step {fit.checkpoints.steps()[-1]:,}: go on with "
+                    f"`sightline fit --resume {shlex.quote(str(run))}`."
+                    + (f" The best model so far is in {run}; {measure}." if run.has_model else "")
                 ) from None
             if not run.has_model and not fit.checkpoints.steps():
                 fit.checkpoints.discard()
@@ -177,6 +176,10 @@ def working_on(fit: Fit) -> Iterator[None]:
                     raise KeyboardInterrupt(
                         "Interrupted before the first checkpoint, so there is no model yet and nothing was kept."
                     ) from None
+            elif isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(
+                    f"Interrupted: the best model so far is in {run}; {measure}."
+                ) from None
             elif isinstance(error, SightlineError):
                 what = "the best model so far is" if run.has_model else "the checkpoints are"
                 raise SightlineError(f"{str(error).rstrip('.')}; {what} in {run}.") from None

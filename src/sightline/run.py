@@ -36,7 +36,7 @@ RECIPE, SPLITS, HISTORY, SCORES, REPORT, FACTS = (
     "run.json",
 )
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
-FILES = (RECIPE, SPLITS, HISTORY, SCORES, REPORT, FACTS, WEIGHTS_FILE, DESCRIPTION_FILE, LOCK)
+FILES = (RECIPE, SPLITS, HISTORY, SCORES, REPORT, FACTS, WEIGHTS_FILE, DESCRIPTION_FILE)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Run:
     def discard(self) -> None:
         """Remove a run that came to nothing: its own files, and the folders that were made for it."""
         with suppress(OSError):  # a disk that may only be read, or someone has put something there meanwhile
-            for name in FILES:
+            for name in (*FILES, LOCK):
                 (self.path / name).unlink(missing_ok=True)
             for folder in self.made:
                 folder.rmdir()
@@ -260,8 +260,10 @@ class Run:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
-            yield
-            place.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                place.unlink(missing_ok=True)
 
 
 def new_name(name: str) -> Path:

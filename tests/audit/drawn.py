@@ -34,7 +34,8 @@ def scene(kind: int, rng: np.random.Generator, size: tuple[int, int] = SIZE) -> 
         ((dx < r / 4) | (dy < r / 4)) & (far < r * 1.3),
         abs(far - r) < r / 4,
     )[kind]
-    picture[shape] = 0.35 * picture[shape] + 0.65 * rng.uniform(30, 220, 3)
+    colour = rng.choice((40, 200)) + rng.uniform(-25, 25, 3)
+    picture[shape] = 0.2 * picture[shape] + 0.8 * colour
     picture += rng.normal(0, 3, picture.shape)
     return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
 

@@ -47,7 +47,7 @@ def test_each_trouble_is_found_once(troubled: Findings) -> None:
     odd = {troubled.refs(one)[0]: one.details["why"] for one in troubled.of("outlier")}
     assert set(odd) == {"disc/banner.jpg", "disc/grey.jpg", "disc/really.png.jpg", "ring/pixel.jpg"}
     assert "mode L" in odd["disc/grey.jpg"][0]
-    assert "odd shape, 900 x 60" in odd["disc/banner.jpg"][0]
+    assert any("odd shape, 900 x 60" in why for why in odd["disc/banner.jpg"])
 
 
 def test_unreadable_ones_come_with_the_reason(troubled: Findings) -> None:

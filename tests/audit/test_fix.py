@@ -43,7 +43,7 @@ def test_copies_and_conflicts_and_unreadable_ones_are_left_out(tmp_path: Path) -
     (root / "ring" / "broken.jpg").write_bytes(b"none")
     Image.new("RGB", (160, 120)).save(root / "ring" / "black.jpg")
     splits = mended(root, tmp_path / "mended.csv")
-    every = {ref for ref in open_dataset(root).refs()}
+    every = set(open_dataset(root).refs())
     gone = {"disc/again.jpg", "disc/001.jpg", "ring/torn.jpg", "ring/broken.jpg", "ring/black.jpg"}
     assert every - set(splits) == gone
     assert set(splits.values()) == {"train", "val", "test"}

@@ -40,24 +40,45 @@ def padded(picture: Image.Image, path: Path) -> None:
         file.write(bytes(60_000))
 
 
+def after(change: Callable[[Image.Image], Image.Image]) -> Save:
+    return lambda picture, path: PLAIN(change(picture), path)
+
+
+def png(picture: Image.Image, path: Path) -> None:
+    picture.save(path.with_suffix(".png"))
+
+
+def jpeg_with_e(picture: Image.Image, path: Path) -> None:
+    picture.save(path.with_suffix(".jpeg"), quality=90)
+
+
+def tagged(tag: int, value: str) -> Save:
+    return jpeg(exif=exif(tag, value))
+
+
 PLAIN = jpeg()
+TAGS = ExifTags.Base
 PLANTED: dict[str, tuple[str, Save, Save]] = {
-    "format": ("format", PLAIN, lambda picture, path: picture.save(path.with_suffix(".png"))),
-    "extension": ("extension", PLAIN, lambda picture, path: picture.save(path.with_suffix(".jpeg"), "JPEG", quality=90)),
-    "mode": ("mode", PLAIN, lambda picture, path: picture.convert("L").save(path.with_suffix(".jpg"), quality=90)),
-    "size": ("width", PLAIN, lambda picture, path: picture.resize((200, 150)).save(path.with_suffix(".jpg"), quality=90)),
-    "shape": ("shape", PLAIN, lambda picture, path: picture.crop((0, 0, 120, 120)).save(path.with_suffix(".jpg"), quality=90)),
+    "format": ("format", PLAIN, png),
+    "extension": ("extension", PLAIN, jpeg_with_e),
+    "mode": ("mode", PLAIN, after(lambda picture: picture.convert("L"))),
+    "size": ("width", PLAIN, after(lambda picture: picture.resize((200, 150)))),
+    "shape": ("shape", PLAIN, after(lambda picture: picture.crop((0, 0, 120, 120)))),
     "quality": ("JPEG quality", PLAIN, jpeg(quality=75)),
     "progressive": ("JPEG coding", PLAIN, jpeg(progressive=True)),
     "subsampling": ("JPEG coding", PLAIN, jpeg(subsampling=0)),
-    "software": ("software", PLAIN, jpeg(exif=exif(ExifTags.Base.Software, "Editor 2"))),
-    "camera": ("camera", jpeg(exif=exif(ExifTags.Base.Model, "A")), jpeg(exif=exif(ExifTags.Base.Model, "B"))),
-    "date": ("date", jpeg(exif=exif(ExifTags.Base.DateTime, "2024:01:05 10:00:00")), jpeg(exif=exif(ExifTags.Base.DateTime, "2024:03:01 10:00:00"))),
+    "software": ("software", PLAIN, tagged(TAGS.Software, "Editor 2")),
+    "camera": ("camera", tagged(TAGS.Model, "A"), tagged(TAGS.Model, "B")),
+    "date": (
+        "date",
+        tagged(TAGS.DateTime, "2024:01:05 10:00:00"),
+        tagged(TAGS.DateTime, "2024:03:01 10:00:00"),
+    ),
     "resolution": ("resolution", jpeg(dpi=(72, 72)), jpeg(dpi=(300, 300))),
     "comment": ("comment", PLAIN, jpeg(comment=b"from the web")),
-    "text": ("software", lambda picture, path: picture.save(path.with_suffix(".png")), png_text),
+    "text": ("software", png, png_text),
     "bytes": ("bytes per pixel", PLAIN, padded),
-}  # fmt: skip
+}
 
 
 def set_of(root: Path, save: list[Save], share: float = 1.0) -> Path:
@@ -120,8 +141,10 @@ def test_values_that_are_all_different_tell_nothing() -> None:
     assert (called == np.eye(2, dtype=bool)[targets]).all()
 
 
-def test_numbers_are_binned_by_count() -> None:
-    codes = coded([float(value) for value in range(1600)])
-    assert len(np.unique(codes)) == 16
-    assert np.bincount(codes)[np.unique(codes)].tolist() == [100] * 16
+def test_numbers_are_binned_by_count_and_by_gaps() -> None:
+    values = [float(value) for value in range(1000)] + [5000.0 + value for value in range(600)]
+    codes = coded(values)
+    assert 12 <= len(np.unique(codes)) <= 16
+    assert np.bincount(codes).max() <= 134  # a twelfth of 1,600
+    assert len({*codes[:1000].tolist()} & {*codes[1000:].tolist()}) == 0
     assert len(set(coded([3.0, None, 5.0, 3.0]).tolist())) == 3

@@ -43,7 +43,7 @@ def scenes() -> ImageDataset:
     return from_arrays([("x", 255, pictures, targets)], name="scenes", where="scenes")
 
 
-@pytest.mark.parametrize("share", [0.05, 0.1])
+@pytest.mark.parametrize("share", [0.08])
 def test_planted_wrong_labels_of_digits(share: float) -> None:
     recall, precision = recall_and_precision(open_dataset("digits"), share)
     assert recall >= 0.8
@@ -58,7 +58,7 @@ def test_planted_wrong_labels_of_scenes(scenes: ImageDataset) -> None:
 
 def test_planted_wrong_labels_of_tiles() -> None:
     recall, precision = recall_and_precision(open_dataset(data_root("magtile")), 0.08)
-    assert recall >= 0.7  # five tiles in a hundred look like another kind, right label or not
+    assert recall >= 0.8
     assert precision >= 0.5
 
 
@@ -107,7 +107,8 @@ def test_probabilities_are_those_without_the_picture(monkeypatch: pytest.MonkeyP
     given = rng.integers(0, 3, 40)
     monkeypatch.setattr(labels, "PENALTIES", np.array([0.7]))
     monkeypatch.setattr(labels, "SHARPNESS", np.array([3.0]))
-    ours = held_out_probabilities(values, given)
+    trusted = np.arange(40) % 10 != 7
+    ours = held_out_probabilities(values, given, trusted)
 
     draws = np.random.default_rng(0)
     sample = values[draws.permutation(40)[:300]].astype(float)
@@ -121,7 +122,7 @@ def test_probabilities_are_those_without_the_picture(monkeypatch: pytest.MonkeyP
     waves = np.concatenate((waves, np.ones((40, 1))), axis=1)
     one_hot = np.eye(3)[given]
     for left_out in (0, 7, 39):
-        rest = np.arange(40) != left_out
+        rest = trusted & (np.arange(40) != left_out)
         products = waves[rest].T @ waves[rest] + 0.7 * np.eye(waves.shape[1])
         scores = 3.0 * waves[left_out] @ np.linalg.solve(products, waves[rest].T @ one_hot[rest])
         expected = np.exp(scores) / np.exp(scores).sum()
@@ -156,7 +157,7 @@ def test_doubt_grows_with_the_skill_of_the_features() -> None:
     sure = np.tile([[0.95, 0.05], [0.05, 0.95]], (50, 1))
     given = np.tile([0, 1], 50)
     sure[0] = (0.05, 0.9)
-    assert doubted(sure, given).tolist() == [0]
+    assert doubted(sure, given, np.ones(100, bool)).tolist() == [0]
     unsure = np.tile([[0.6, 0.4], [0.55, 0.45]], (50, 1))
     unsure[0] = (0.05, 0.9)
-    assert doubted(unsure, given).tolist() == []
+    assert doubted(unsure, given, np.ones(100, bool)).tolist() == []

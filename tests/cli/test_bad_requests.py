@@ -16,7 +16,7 @@ COMMAND_LINES = {
     "unknown option": ("fit digits --epoch 3", "no option --epoch | did you mean --epochs?"),
     "strange option": ("models --zzz", "no option --zzz | `sightline models --help`"),
     "unknown option of no command": ("--verison", "no option --verison | did you mean --version?"),
-    "missing argument": ("fit", "Missing argument 'DATA' | `sightline fit --help`"),
+    "missing argument": ("fit", "Give the pictures to train on | a folder"),
     "missing pictures": ("predict run", "Missing argument 'PICTURES'"),
     "one argument too many": ("fit digits more", "unexpected | more"),
     "option without its value": ("fit digits --out", "--out"),

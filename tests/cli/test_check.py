@@ -16,7 +16,7 @@ from tests.cli.conftest import Call
 @pytest.fixture
 def doubled(tmp_path: Path) -> Path:
     """Two classes; a picture is there twice, and once more in the test split."""
-    counts = {"train/disc": 12, "train/ring": 12, "test/disc": 5, "test/ring": 5}
+    counts = {"train/disc": 20, "train/ring": 20, "test/disc": 5, "test/ring": 5}
     root = folder_of(tmp_path / "set", counts, np.random.default_rng(0))
     content = (root / "train" / "disc" / "003.jpg").read_bytes()
     for name in ("train/disc/again.jpg", "test/disc/leak.jpg"):
@@ -37,10 +37,10 @@ def test_words(sightline: Call, doubled: Path) -> None:
     answer = sightline("check", doubled)
     assert answer.code == 0
     assert "same picture in several splits" in answer.out
-    assert "set: 36 pictures; 1 error, 1 warning found." in answer.out
+    assert "set: 52 pictures; 1 error, 1 warning found." in answer.out
     answer = sightline("check", doubled / "train", "--labels", "--minutes", 1)
     assert answer.code == 0
-    assert "Labels: all 25 pictures" in answer.out
+    assert "Labels: all 41 pictures" in answer.out
 
 
 def test_page_and_manifest(sightline: Call, doubled: Path, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_page_and_manifest(sightline: Call, doubled: Path, tmp_path: Path) -> No
     assert "2 left out that are copies" in answer.out
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     again = open_dataset(manifest)
-    assert len(again) == 34
+    assert len(again) == 50
     answer = sightline("check", manifest, "--json")
     assert json.loads(answer.out)["findings"] == []
 

@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 
 from sightline import cli
+from sightline.run import Run
 from tests.cli.conftest import Call, World
 
-COMMANDS = ("fit", "evaluate", "predict", "models", "summary")
+COMMANDS = (
+    "fit", "evaluate", "predict", "runs", "augment", "check", "ablate", "models", "summary", "reproduce", "look",
+)  # fmt: skip
 SIGHTLINE = [sys.executable, "-m", "sightline"]
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -87,7 +90,7 @@ def test_a_new_length_replaces_the_steps_of_a_recipe(sightline: Call, world: Wor
         sightline("fit", data, "--recipe", old, "--out", second, "--device", "cpu", "--epochs", 4).code == 0
     )
     assert json.loads((first / "recipe.json").read_text())["steps"] == 3
-    assert len((second / "history.jsonl").read_text().splitlines()) == 4
+    assert len(Run(second).history) == 4
 
 
 def test_find_lr_draws_and_proposes(sightline: Call, world: World) -> None:
@@ -108,14 +111,13 @@ def test_find_lr_draws_and_proposes(sightline: Call, world: World) -> None:
 @pytest.mark.parametrize(
     ("kept", "parts"),
     [
-        (False, "before the first epoch ended | nothing was kept"),
+        (False, "before the first checkpoint | nothing was kept"),
         (True, "the best model so far is in | `sightline evaluate"),
     ],
 )
 def test_an_interrupt_says_what_is_left(
     kept: bool, parts: str, sightline: Call, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sightline.run import Run
     from sightline.training import loop
 
     data = world.tree("in", disc=8, square=8)
@@ -123,7 +125,7 @@ def test_an_interrupt_says_what_is_left(
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(*((Run, "add_epoch") if kept else (loop.Trainer, "learn")), interrupted)
+    monkeypatch.setattr(*((Run, "add_history") if kept else (loop.Trainer, "learn")), interrupted)
     answer = sightline(*world.fit(data, "--model", "lecture_net"))
     assert answer.code == 130
     assert answer.out == ""
@@ -233,11 +235,13 @@ def test_help_is_whole_and_imports_nothing_heavy() -> None:
     assert set(commands) == set(COMMANDS)
     options = {
         "fit": "--out --model --weights --strategy --augment --epochs --minutes --seed --device --set --recipe "
-        "--find-lr",
+        "--resume --checkpoint-seconds --log --find-lr",
         "evaluate": "--split --json",
         "predict": "--json --csv --top-k",
-        "models": "--json",
-        "summary": "--input --classes --set --json",
+        "runs": "--json",
+        "models": "--family --year --max-params --sort --lineage --figure --json",
+        "summary": "--input --classes --set --depth --markdown --json",
+        "reproduce": "--json",
     }
     for name, text in zip(COMMANDS, texts, strict=True):
         assert text.startswith(f"Usage: sightline {name} ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import SightlineError, UnknownName
+from sightline.models import create_model, stage_features
 from sightline.visualization.feature_maps import FeatureMap, feature_maps
-from sightline.visualization.figures import draw_feature_map, strongest, viridis
+from sightline.visualization.figures import draw_feature_map, draw_strip, spread, strongest, viridis
+from tests.models.reduced import EACH_KIND, reduced, side
 
 
 class Net(nn.Module):
@@ -76,11 +80,11 @@ def test_the_model_is_left_as_it_was_found_when_it_fails() -> None:
 
 
 def test_layers_are_taken_by_name() -> None:
-    maps = feature_maps(Net(), torch.randn(1, 1, 8, 8), layers=["act"])
+    maps = feature_maps(Net(), torch.randn(1, 1, 8, 8), layer=["act"])
     assert [one.layer for one in maps.maps] == ["act"]
     assert maps["act"].values.min() >= 0
     with pytest.raises(UnknownName, match="norm"):
-        feature_maps(Net(), torch.randn(1, 1, 8, 8), layers=["nrm"])
+        feature_maps(Net(), torch.randn(1, 1, 8, 8), layer=["nrm"])
     with pytest.raises(UnknownName):
         _ = maps["conv"]
 
@@ -111,6 +115,124 @@ def test_a_network_without_planes_says_so() -> None:
 def test_the_precision_of_the_model_is_kept() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3)).to(torch.bfloat16)
     assert feature_maps(model, torch.zeros(1, 1, 5, 5)).maps[0].values.dtype == np.float32
+
+
+def test_one_layer_is_a_record_of_its_own() -> None:
+    model, x = Net(), torch.randn(1, 1, 8, 8)
+    everything = feature_maps(model, x)
+    assert list(everything.values) == ["conv", "pool", "pool (2)"]
+    for name, values in everything.values.items():
+        one = feature_maps(model, x, layer=name)
+        assert one.layer == name and np.array_equal(one.values, values)
+    with pytest.raises(SightlineError, match=r"pool \(3\)|does not run"):
+        feature_maps(model, x, layer="pool (3)")
+    with pytest.raises(SightlineError, match=r"head puts out \(1, 3\)"):
+        feature_maps(model, x, layer="head")
+
+
+def a_picture(model: nn.Module, size: tuple[int, int]) -> Tensor:
+    torch.manual_seed(1)
+    return torch.randn(1, model.in_chans, *size)
+
+
+@pytest.mark.parametrize("name", EACH_KIND)
+def test_every_family_of_the_lineage_shows_its_stages(name: str) -> None:
+    """Every stage's map, cell for cell as `stage_features` has it, is found by the stage's name."""
+    model = reduced(name).eval()
+    x = a_picture(model, (side(name), side(name)))
+    with torch.no_grad():
+        stages = stage_features(model, x)
+    assert feature_maps(model, x).maps
+    for info, expected in zip(model.feature_info, stages, strict=True):
+        if expected.shape[2:].numel() > 1:
+            found = feature_maps(model, x, layer=info["module"])
+            assert np.allclose(found.values, expected[0].numpy(), atol=1e-6), info
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "prefix"),
+    [
+        ("timm/vit_tiny_patch16_224", {"depth": 2}, 1),
+        ("timm/vit_small_patch14_reg4_dinov2", {"depth": 2}, 5),
+        ("timm/deit_tiny_distilled_patch16_224", {}, 2),
+        ("timm/swin_tiny_patch4_window7_224", {}, 0),
+        ("timm/pvt_v2_b0", {}, 0),
+        ("timm/convnext_atto", {}, 0),
+        ("timm/efficientnet_b0", {}, 0),
+    ],
+)
+def test_timms_networks_show_theirs(name: str, arguments: dict[str, int], prefix: int) -> None:
+    """timm's own `forward_intermediates` is the oracle, on pictures that are not square; class tokens come apart."""
+    size = (112, 168) if "patch14" in name else (64, 96)
+    fixed = {"img_size": size} if "patch" in name else {}
+    model = create_model(name, **fixed, **arguments).eval()
+    x = a_picture(model, size)
+    with torch.no_grad():
+        stages = model.forward_intermediates(x, intermediates_only=True)
+    for info, expected in zip(model.feature_info, stages, strict=True):
+        found = feature_maps(model, x, layer=info["module"])
+        assert np.allclose(found.values, expected[0].numpy(), atol=1e-5), info
+        assert (0 if found.prefix is None else len(found.prefix)) == prefix
+    found = feature_maps(model, x)
+    if "vit" in name or "deit" in name:
+        assert [one.layer for one in found.maps] == [
+            "patch_embed.proj",
+            *(f"blocks.{i}" for i in range(len(model.blocks))),
+        ]
+        with torch.no_grad():
+            tokens = model.blocks[0](model.norm_pre(model._pos_embed(model.patch_embed(x))))
+        assert np.allclose(found["blocks.0"].prefix, tokens[0, :prefix].numpy(), atol=1e-5)
+
+
+def test_a_swins_windows_are_not_taken_for_pictures() -> None:
+    model = reduced("swin_tiny_patch4_window7_224")
+    blocks = [
+        one.layer for one in feature_maps(model, a_picture(model, (64, 64))).maps if one.kind == "block"
+    ]
+    assert blocks == [f"layers.{i}.blocks.{j}" for i, depth in enumerate((2, 1, 2, 1)) for j in range(depth)]
+    with pytest.raises(SightlineError, match="neither planes nor tokens"):
+        feature_maps(model, a_picture(model, (64, 64)), layer="layers.0.blocks.0.attn")
+
+
+def test_a_thousand_calls_leave_nothing() -> None:
+    model, x = Net().train(), torch.randn(1, 1, 8, 8)
+    feature_maps(model, x)
+    gc.collect()
+    count = sum(issubclass(type(o), Tensor) for o in gc.get_objects())
+    for _ in range(1000):
+        feature_maps(model, x)
+    gc.collect()
+    assert sum(issubclass(type(o), Tensor) for o in gc.get_objects()) <= count
+    assert model.training and not any(module._forward_hooks for module in model.modules())
+
+
+def test_an_interrupted_view_leaves_the_model_as_it_was() -> None:
+    class Interrupted(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise KeyboardInterrupt
+
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), Interrupted()).train()
+    with pytest.raises(KeyboardInterrupt):
+        feature_maps(model, torch.randn(1, 1, 8, 8))
+    assert all(module.training and not module._forward_hooks for module in model.modules())
+    assert torch.is_grad_enabled()
+
+
+def test_a_network_that_begins_in_place_does_not_touch_the_picture() -> None:
+    model, x = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(1, 2, 3)), torch.full((1, 1, 5, 5), -1.0)
+    assert (feature_maps(model, x).input == -1).all()
+    assert (x == -1).all()
+
+
+def test_a_strip_has_a_column_for_the_picture_and_for_each_layer() -> None:
+    record = feature_maps(Net(), torch.randn(1, 1, 8, 8))
+    image = np.array(draw_strip(record, planes=2, tile=16, layers=2))
+    gap = 4
+    assert image.shape == (32 + 2 * 16 + gap, 3 * 16 + 2 * gap, 4)
+    first = image[32:48, 20:36, :3]  # `conv`, 8x8 pixels enlarged twice, one colour each
+    assert (first.reshape(8, 2, 8, 2, 3) == first[::2, None, ::2, None].reshape(8, 1, 8, 1, 3)).all()
+    assert (image[48:52, 20:36, 3] == 0).all() and (image[32:48, 16:20, 3] == 0).all()
+    assert [one.layer for one in spread(record.maps, 2)] == ["conv", "pool (2)"]
 
 
 def test_the_planes_that_vary_most_are_drawn_in_their_own_order() -> None:

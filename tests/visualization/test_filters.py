@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from sightline.errors import SightlineError, UnknownName
-from sightline.visualization.figures import draw_filters, mosaic
+from sightline.models import create_model
+from sightline.visualization.figures import draw_filters, mosaic, save_png
 from sightline.visualization.filters import Filters, filters
 
 
@@ -78,6 +82,41 @@ def test_filters_on_many_planes_are_a_row_each_and_limited() -> None:
 def test_filters_of_zeros_are_grey() -> None:
     image = draw_filters(Filters("conv", np.zeros((1, 1, 2, 2), np.float32), 0.0))
     assert set(np.array(image)[..., 0].ravel()) == {128}
+
+
+def test_each_filter_can_have_its_own_scale() -> None:
+    values = np.array([[[[4.0, -2.0]]], [[[0.5, 0.25]]], [[[0.0, 0.0]]]], np.float32)
+    image = draw_filters(Filters("conv", values, 4.0), each=True, columns=1, tile=1)
+    assert np.array(image)[::3, :, 0].tolist() == [[255, 64], [255, 191], [128, 128]]
+
+
+@pytest.mark.parametrize("name", ["timm/vit_tiny_patch16_224", "vit_tiny_patch16_224"])
+def test_principal_components_of_patch_filters_are_scikit_learns(name: str) -> None:
+    from sklearn.decomposition import PCA
+
+    torch.manual_seed(0)
+    model = create_model(name, depth=1)
+    weights = model.patch_embed.proj.weight.detach().numpy().reshape(192, -1)
+    oracle = PCA(28, svd_solver="full").fit(weights)
+    found = filters(model, components=28)
+    assert found.layer == "patch_embed.proj" and found.values.shape == (28, 3, 16, 16)
+    agreement = (found.values.reshape(28, -1) * oracle.components_).sum(1)
+    assert np.allclose(np.abs(agreement), 1, atol=1e-4)  # up to the sign
+    assert np.allclose(found.explained, oracle.explained_variance_ratio_, rtol=1e-4)
+    flat = found.values.reshape(28, -1)
+    assert (flat[np.arange(28), np.abs(flat).argmax(1)] > 0).all()
+    with pytest.raises(SightlineError, match="1 to 191 components, not 192"):
+        filters(model, components=192)
+
+
+def test_a_drawing_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
+    image = draw_filters(filters(net()))
+    save_png(image, tmp_path / "filters.png")
+    with Image.open(tmp_path / "filters.png") as read:
+        assert np.array_equal(np.array(read), np.array(image))
+    with pytest.raises(SightlineError, match="could not be written"):
+        save_png(image, tmp_path / "absent" / "filters.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["filters.png"]
 
 
 def test_a_mosaic_keeps_the_order_and_leaves_the_rest_clear() -> None:

@@ -31,13 +31,17 @@ LEAST_MIDDLE = 0.75
 # of 20 sets of 1,000 pictures a class would reach by chance; the rest is for tails that are heavier than a normal one.
 DEVIATIONS = 6.0
 SAMPLE, SMALL_CLASS = 120, 50
-# The low frequencies of copies that lost a tenth of their edges correlate by this much (2 % of them by less) ...
-LEAST_CORRELATED = 0.65
+# The low frequencies of copies that lost a tenth of their width and height correlate by more, but a few of a hundred;
+# those of two photographs seldom ...
+LEAST_CORRELATED = 0.7
 # ... and where that is common, the bar rises until about this many pairs, and one more a picture, are left to align.
 PAIRS = 15_000
 NEIGHBOURS = 16  # of one picture, at most: a heap of equal ones is found by its links
 FREQUENCIES, COARSE_WINDOW, COARSE_CONTRAST = 8, 15, 8.0
-BLOCK = 2048
+BLOCK, BLOCK_VALUES = (
+    2048,
+    8_000_000,
+)  # rows of one piece of work, and values of a block of the matrix product
 # A thumbnail whose values span no more than this has nothing to compare.
 FLAT = 4
 
@@ -105,10 +109,11 @@ def _candidates(values: Floats, rng: np.random.Generator) -> Indices:
         else LEAST_CORRELATED
     )
     found = [np.zeros((0, 2), np.int64)]
-    for start in range(0, n, BLOCK):
-        block = values[start : start + BLOCK] @ values[start:].T
-        block[np.tril_indices(len(block), 0, block.shape[1])] = -1  # each pair once, none with itself
+    rows = max(1, min(BLOCK, BLOCK_VALUES // n))
+    for start in range(0, n, rows):
+        block = values[start : start + rows] @ values[start:].T
         row, column = np.nonzero(block > bar)
+        row, column = row[column > row], column[column > row]  # each pair once, none with itself
         found.append(_nearest(row, column, block[row, column]) + start)
     return np.concatenate(found)
 

@@ -155,6 +155,8 @@ def _header_facts(image: Image.Image) -> Iterator[tuple[str, str]]:
     )
     if kind == "PNG":
         yield "software", _short(info.get("Software") or info.get("software") or "")
+    if kind == "PNG" and "exif" not in info:  # Pillow would decode it all to look for one at the end
+        return
     exif = image.getexif()
     if exif:
         tags = ExifTags.Base

@@ -26,7 +26,10 @@ FOLDS = 5
 # which photographs are told at 0.3 and drawings with one stroke or many at 0.9.
 SIGNIFICANCE, TELLING = 0.01, 0.25
 CONTENT = {"width": 0.5, "height": 0.5, "shape": 0.5, "bytes per pixel": 0.95}
-BINS = 16  # of a number
+BINS, GAPS = (
+    12,
+    4,
+)  # a number is cut into so many parts of equal count, and at the widest gaps between its values
 EXAMPLES = 4  # pictures of the class, and as many of others
 
 
@@ -94,13 +97,14 @@ def fisher(hits: int, alarms: int, own: int, others: int) -> float:
 
 
 def coded(values: Sequence[str | float | None]) -> NDArray[np.int64]:
-    """Values as small integers: text by value, None being one; numbers by value if few, else in bins of equal count."""
+    """Values as small integers: text by value, None being one; numbers by value if few, else in bins."""
     if any(isinstance(value, (int, float)) for value in values):
         numbers = np.array([np.nan if value is None else float(value) for value in values])
         known = numbers[~np.isnan(numbers)]
         edges = np.unique(known)
-        if len(edges) > BINS:
-            edges = np.unique(np.quantile(known, np.arange(1, BINS) / BINS))
+        if len(edges) > BINS + GAPS:
+            after_gaps = edges[1:][np.argsort(-np.diff(edges), kind="stable")[:GAPS]]
+            edges = np.unique([*np.quantile(known, np.arange(1, BINS) / BINS), *after_gaps])
         return np.where(np.isnan(numbers), -1, np.searchsorted(edges, numbers, side="right")) + 1
     return np.unique([value or "" for value in values], return_inverse=True)[1].astype(np.int64)
 

@@ -33,7 +33,7 @@ EDGES = (SIDE // CELL - 1) ** 2 * 4 * BINS
 # Numbers a picture of each part of its description, and the part's weight.
 PARTS = ((EDGES, 1.0), (3 * LAYOUT**2, 0.5), (SHADES**3, 0.5))
 CHUNK = 256
-MOST = 100_000  # pictures: 4 KB of each are kept
+MOST = 40_000  # pictures: 4 KB of each are kept, and 30 while their labels are learned
 READING = 0.7  # of the time; the rest is for the arithmetic
 COMPONENTS, KERNEL = 256, 1024
 PENALTIES = 10.0 ** np.arange(-4, 2)
@@ -41,6 +41,9 @@ SHARPNESS = 2.0 ** np.arange(-1, 8)
 # A label is doubted when its class is less than so many times as likely as the likeliest; less than a part of that
 # where the features tell the classes apart in part only.
 DOUBTED = 0.15
+# So often everything is learned again without the labels in doubt, which blur what is learned; but not where they are
+# more than this share: then it is the features that are in doubt.
+AGAIN, MOST_DOUBTED = 2, 0.1
 LEAST = 5  # pictures of a class, to learn it from
 NEIGHBOURS, OUTLYING = 10, 6.0  # deviations of the distance to the neighbours
 # Features confirm two near duplicates that are closer than this share of random pairs.
@@ -68,28 +71,32 @@ def label_findings(
     """
     begun = time.monotonic()
     seen, features = _described(dataset, rows, begun + READING * (deadline - begun), progress)
-    values = principal(features)
     targets = dataset.targets[seen]
     counts = np.bincount(targets, minlength=len(dataset.classes))
     labels = np.flatnonzero(counts >= LEAST)
-    found = list(_outliers(dataset, seen, values))
     if len(labels) < 2:
-        return (
-            found,
-            "Labels were not checked: too few pictures of each class could be read.",
-            Embedding(seen, values),
-        )
+        return [], "Labels were not checked: too few pictures of each class.", Embedding(seen, features)
+    values = principal(features)
+    found = list(_outliers(dataset, seen, values))
     known = np.isin(targets, labels)
     given = np.searchsorted(labels, targets[known])
-    probabilities = held_out_probabilities(values[known], given)
+    trusted = np.ones(len(given), bool)
+    probabilities = held_out_probabilities(values[known], given, trusted)
     agreed = float((probabilities.argmax(1) == given).mean())
+    for _ in range(AGAIN):
+        doubts = doubted(probabilities, given, trusted)
+        if not 0 < len(doubts) <= MOST_DOUBTED * len(given):
+            break
+        trusted = ~np.isin(np.arange(len(given)), doubts)
+        probabilities = held_out_probabilities(values[known], given, trusted)
     looked = f"{len(seen):,} of the {len(rows):,}" if len(seen) < len(rows) else f"all {len(seen):,}"
     checked = (
         f"Labels: {looked} pictures were looked at. Their edges, layout and colours agree with {agreed:.0%} of the "
         f"labels; the largest class has {counts.max() / counts.sum():.0%}. The closer these are, the less is found."
     )
     names = [dataset.classes[label] for label in labels.tolist()]
-    found = [*_wrong_labels(dataset, seen[known], names, given, probabilities), *found]
+    doubts = doubted(probabilities, given, trusted)
+    found = [*_wrong_labels(dataset, seen[known], names, given, probabilities, doubts), *found]
     return found, checked, Embedding(seen, values)
 
 
@@ -177,8 +184,10 @@ def principal(features: Floats) -> Floats:
 # Labels.
 
 
-def held_out_probabilities(values: Floats, given: Indices) -> Doubles:
-    """(N, C) probabilities of the classes 0..C-1, each picture's from all others, for features (N, D) and labels (N,).
+def held_out_probabilities(values: Floats, given: Indices, trusted: NDArray[np.bool_]) -> Doubles:
+    """(N, C) probabilities of the classes 0..C-1, each picture's from all other trusted ones.
+
+    values: features (N, D); given: labels (N,); trusted: which are learned from, (N,).
 
     Ridge regression of the one-hot labels. With the decomposition of the features' products, all penalties cost one
     more product each; and a picture's score without itself is (score - leverage * label) / (1 - leverage). The
@@ -194,20 +203,23 @@ def held_out_probabilities(values: Floats, given: Indices) -> Doubles:
     waves = np.sqrt(2 / KERNEL) * np.cos(values @ directions + rng.uniform(0, 2 * np.pi, KERNEL))
     waves = np.concatenate((waves, np.ones((len(waves), 1))), axis=1)
 
-    strengths, vectors = np.linalg.eigh(waves.T @ waves)
+    weights = trusted[:, None].astype(float)
+    strengths, vectors = np.linalg.eigh((waves * weights).T @ waves)
     turned = waves @ vectors
-    target = turned.T @ labels
+    target = turned.T @ (labels * weights)
     best, scores = np.inf, labels
     for penalty in PENALTIES:
         shrunk = turned / (strengths.clip(0) + penalty)
-        leverage = (shrunk * turned).sum(1, keepdims=True)
+        leverage = (shrunk * turned).sum(
+            1, keepdims=True
+        ) * weights  # an untrusted one has no part in its score
         without = (shrunk @ target - leverage * labels) / np.maximum(1 - leverage, 1e-6)
-        error = float(((without - labels) ** 2).mean())
+        error = float(((without - labels)[trusted] ** 2).mean())
         if error < best:
             best, scores = error, without
     candidates = [_softmax(sharpness * scores) for sharpness in SHARPNESS]
-    own = np.arange(len(given))
-    return max(candidates, key=lambda one: float(np.log(one[own, given].clip(1e-12)).mean()))
+    own = np.flatnonzero(trusted)
+    return max(candidates, key=lambda one: float(np.log(one[own, given[own]].clip(1e-12)).mean()))
 
 
 def _softmax(scores: Doubles) -> Doubles:
@@ -228,11 +240,14 @@ def confident_classes(probabilities: Doubles, given: Indices) -> Indices:
     return np.where(sure.any(1), chosen, -1)
 
 
-def doubted(probabilities: Doubles, given: Indices) -> Indices:
+def doubted(probabilities: Doubles, given: Indices, trusted: NDArray[np.bool_]) -> Indices:
     """The places of labels that are likely wrong, the likeliest first."""
     own = probabilities[np.arange(len(given)), given]
     best = probabilities.max(1)
-    agreed, guessed = (probabilities.argmax(1) == given).mean(), np.bincount(given).max() / len(given)
+    agreed, guessed = (
+        (probabilities.argmax(1) == given)[trusted].mean(),
+        np.bincount(given).max() / len(given),
+    )
     skill = max(
         0.0, (agreed - guessed) / (1 - guessed)
     )  # 0 for naming the largest class, 1 for agreeing with all
@@ -241,7 +256,12 @@ def doubted(probabilities: Doubles, given: Indices) -> Indices:
 
 
 def _wrong_labels(
-    dataset: ImageDataset, seen: Indices, names: list[str], given: Indices, probabilities: Doubles
+    dataset: ImageDataset,
+    seen: Indices,
+    names: list[str],
+    given: Indices,
+    probabilities: Doubles,
+    doubts: Indices,
 ) -> Iterator[Finding]:
     """Each with the picture of the other class that resembles none less: so likely does it belong there."""
     sure = confident_classes(probabilities, given)
@@ -250,7 +270,7 @@ def _wrong_labels(
         for label in range(len(names))
         for own in [np.flatnonzero(given == label)]
     ]
-    for place in doubted(probabilities, given).tolist():
+    for place in doubts.tolist():
         row, label, likely = int(seen[place]), int(given[place]), int(probabilities[place].argmax())
         own, other = (float(probabilities[place, one]) for one in (label, likely))
         message = (

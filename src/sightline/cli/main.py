@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sightline import __version__
-from sightline.cli import data, models, reproduce, train
+from sightline.cli import data, look, models, reproduce, train
 from sightline.errors import SaidByMain, SightlineError
 
 app = typer.Typer(
@@ -44,10 +44,12 @@ for command in (
     train.predict,
     train.runs,
     data.augment,
+    data.ablate,
     data.check,
     models.models,
     models.summary,
     reproduce.reproduce,
+    look.look,
 ):
     app.command()(command)
 

@@ -53,7 +53,10 @@ def summary(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown.")] = False,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Show a network's layers: output, parameters, mult-adds. Like blocks in a row are shown once."""
+    """Show a network's layers: output, parameters, mult-adds.
+
+    Like blocks in a row are shown once.
+    """
     from sightline import api
     from sightline.training.progress import show
     from sightline.training.recipe import parse_settings

@@ -141,7 +141,7 @@ class LectureViT(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, in_chans, H, W) -> the class token and the patches' tokens, normalised: (N, 17, 64)."""
         x = self.patch_embed(x)  # B, 16, 64
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # B, 17, 64
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # B, 17, 64
         return self.norm(self.blocks(x + self.pos_embed))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:

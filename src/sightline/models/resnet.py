@@ -108,9 +108,14 @@ class Bottleneck(nn.Module):
         self.relu3 = ReLU()
 
     def residual(self, x: Tensor) -> Tensor:
-        x = self.relu1(self.bn1(self.conv1(x)))
-        x = self.relu2(self.bn2(self.conv2(x)))
-        return self.bn3(self.conv3(x))
+        x = self.conv1(x)  # step by step: a nested call would hold on to what it was given
+        x = self.bn1(x)
+        x = self.relu1(x)
+        x = self.conv2(x)
+        x = self.bn2(x)
+        x = self.relu2(x)
+        x = self.conv3(x)
+        return self.bn3(x)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.relu3(add(self.drop_path(self.residual(x)), self.downsample(x)))

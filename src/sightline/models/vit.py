@@ -187,8 +187,10 @@ class VisionTransformer(nn.Module):
         """(N, in_chans, H, W) -> the class token, if there is one, and the patches' tokens: (N, T, embed_dim)."""
         x = self.patch_embed(x)
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # B, 197, 768
-        return self.norm(self.blocks(self.pos_drop(x + self.pos_embed)))
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # B, 197, 768
+        x = self.pos_drop(x + self.pos_embed)  # rebound, so that the tokens before are not held on to
+        x = self.blocks(x)
+        return self.norm(x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """(N, T, embed_dim) -> (N, num_classes), or (N, embed_dim) with `pre_logits`."""

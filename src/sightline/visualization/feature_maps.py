@@ -1,10 +1,16 @@
-"""What each layer of a network makes of one picture, as planes that can be looked at."""
+"""What each layer of a network makes of one picture, as planes that can be looked at.
+
+Maps with channels first or last and rows of tokens all become planes (C, h, w); tokens without a place in the
+picture (of classes, registers) are kept apart.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -12,8 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sightline.errors import SightlineError, UnknownName
+from sightline.visualization.places import Places, places_of
+from sightline.visualization.probe import as_found, picture_of
 
-Kind = Literal["conv", "pool", "other"]
+Kind = Literal["conv", "pool", "block", "other"]
 
 POOLS = (
     nn.MaxPool2d,
@@ -27,14 +35,18 @@ POOLS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureMap:
-    """The output of one layer: `values` is (C, h, w) float32, before any activation that follows the layer.
+    """The output of one layer on one picture, before any activation that follows the layer.
 
-    A layer that the network runs several times gives a map each time: `pool`, `pool (2)`, ...
+    layer: its name. A layer that the network runs several times gives a map each time: `pool`, `pool (2)`, ...
+    kind: a convolution, a pooling, a transformer's block, or another layer.
+    values: (C, h, w) float32. prefix: (P, C), the tokens that stand for no place (of classes, registers); None
+        where there are none.
     """
 
     layer: str
     kind: Kind
     values: NDArray[np.float32]
+    prefix: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +56,11 @@ class FeatureMaps:
     input: NDArray[np.float32]
     maps: tuple[FeatureMap, ...]
 
+    @property
+    def values(self) -> dict[str, NDArray[np.float32]]:
+        """Each layer's planes (C, h, w) under its name."""
+        return {one.layer: one.values for one in self.maps}
+
     def __getitem__(self, layer: str) -> FeatureMap:
         for one in self.maps:
             if one.layer == layer:
@@ -51,70 +68,127 @@ class FeatureMaps:
         raise UnknownName("feature map", layer, [one.layer for one in self.maps])
 
 
-def feature_maps(model: nn.Module, x: Tensor, layers: Collection[str] | None = None) -> FeatureMaps:
+@overload
+def feature_maps(model: nn.Module, x: Tensor, layer: str) -> FeatureMap: ...
+@overload
+def feature_maps(
+    model: nn.Module, x: Tensor, layer: list[str] | tuple[str, ...] | set[str] | None = None
+) -> FeatureMaps: ...
+def feature_maps(
+    model: nn.Module, x: Tensor, layer: str | list[str] | tuple[str, ...] | set[str] | None = None
+) -> FeatureMap | FeatureMaps:
     """Run `model` on one normalised picture `x` (1, C, H, W) and keep what its layers put out.
 
-    layers: dotted module names; by default all convolutions and poolings, and other layers without parts that
-    change the number or the size of the planes. Maps of a single pixel are left out: there is nothing to see.
+    layer: a dotted module name gives that layer's FeatureMap, several names or none give FeatureMaps. By default
+    these are all convolutions and poolings, a transformer's blocks, and other layers without parts that change
+    the number or the size of the planes; maps of a single pixel are left out, for there is nothing to see.
 
     The network runs in evaluation mode without gradients; modes, hooks and gradients are left as found.
 
-    Raises SightlineError where `x` is not one picture, a name in `layers` is not the model's, or no layer
-    puts out planes.
+    Raises SightlineError where `x` is not one picture, a name is not the model's, or no layer puts out planes.
     """
-    if x.ndim != 4 or x.shape[0] != 1:
-        raise SightlineError(f"Feature maps are of one picture, of shape (1, C, H, W); got {tuple(x.shape)}.")
+    picture = picture_of(model, x).clone()  # the network may begin in place, on the picture itself
     modules = dict(model.named_modules())
-    for name in layers or ():
-        if name not in modules:
-            raise UnknownName("layer", name, modules)
-    wanted = {name: module for name, module in modules.items() if layers is None or name in layers}
+    names = [layer] if isinstance(layer, str) else layer
+    asked = None if names is None else {find_layer(modules, name) for name in names}
 
     maps: list[FeatureMap] = []
     calls: dict[str, int] = {}
+    refused: dict[str, str] = {}
+    last: tuple[Tensor, int] | None = None  # the block last kept, and how often it had been written to
 
-    def keep(name: str, module: nn.Module) -> Callable[[nn.Module, Any, Any], None]:
+    def keep(name: str, module: nn.Module, kind: Kind) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_: nn.Module, inputs: Any, output: Any) -> None:
-            if not isinstance(output, Tensor) or output.ndim != 4 or output.shape[2:].numel() < 2:
+            nonlocal last
+            output = first_tensor(output)
+            places = None if output is None else layout(model, picture, kind, output)
+            if places is None or output is None:
+                shape = "no tensor" if output is None else tuple(output.shape)
+                refused[name] = f"{name} puts out {shape}, which is neither planes nor tokens on a grid"
                 return
-            kind = _kind(module)
-            if layers is None and kind == "other" and not _reshapes(module, inputs, output):
-                return
+            if asked is None:
+                if kind == "other" and not reshapes(model, module, inputs, output, picture):
+                    return
+                if kind == "block":
+                    # A block that puts out planes shows no more than its convolutions do; a stage puts out
+                    # what its last block did.
+                    known = last and last[0].data_ptr() == output.data_ptr() and last[1] == output._version
+                    if known or places.kind == "first":
+                        return
+                    last = output, output._version
             calls[name] = calls.get(name, 0) + 1
             label = name if calls[name] == 1 else f"{name} ({calls[name]})"
-            # A copy: an activation that follows may work in place.
-            maps.append(FeatureMap(label, kind, output[0].detach().float().cpu().numpy().copy()))
+            special = array(output[0, : places.prefix]) if places.prefix else None
+            maps.append(FeatureMap(label, kind, array(places.fold(output)[0]), special))
 
         return hook
 
-    modes = {module: module.training for module in modules.values()}
-    hooks = [module.register_forward_hook(keep(name, module)) for name, module in wanted.items()]
-    parameter = next(model.parameters(), x)
-    try:
-        model.eval()
-        # no_grad, not inference_mode: what a module caches on the way must stay usable in training.
-        with torch.no_grad():
-            model(x.to(parameter.device, parameter.dtype))
-    finally:
-        for handle in hooks:
-            handle.remove()
-        for module, training in modes.items():
-            module.training = training
-    if not maps:
+    with torch.no_grad(), as_found(model), ExitStack() as hooks:
+        for name in modules if asked is None else asked:
+            module = modules[name]
+            handle = module.register_forward_hook(keep(name, module, kind_of(modules, name)))
+            hooks.callback(handle.remove)
+        model(picture)
+    if isinstance(layer, str):
+        for one in maps:
+            if one.layer == layer:
+                return one
+    if not maps or isinstance(layer, str):
+        if asked:
+            why = next(iter(refused.values()), f"{sorted(asked)[0]} does not run so on this picture")
+            raise SightlineError(f"There is no feature map of it: {why}.")
         raise SightlineError(
             f"{type(model).__name__} has no layer that puts out planes, hence no feature maps."
         )
-    return FeatureMaps(x[0].detach().float().cpu().numpy().copy(), tuple(maps))
+    return FeatureMaps(array(x[0]), tuple(maps))
 
 
-def _kind(module: nn.Module) -> Kind:
+def find_layer(modules: dict[str, nn.Module], name: str) -> str:
+    """The module that `name` speaks of, a second run's `pool (2)` included. Raises UnknownName."""
+    module = re.sub(r" \(\d+\)$", "", name)
+    if not module or module not in modules:
+        raise UnknownName("layer", name, [known for known in modules if known])
+    return module
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """What a module puts out; of several things the first, as blocks that give their attention too put it."""
+    if isinstance(output, tuple | list) and output:
+        output = output[0]
+    return output if isinstance(output, Tensor) else None
+
+
+def layout(model: nn.Module, picture: Tensor, kind: Kind, output: Tensor) -> Places | None:
+    """How an output lies over the picture; None where it does not, or is a single cell of it."""
+    if kind not in ("conv", "pool"):
+        return places_of(model, picture, output)
+    # Channels stand first here whatever the cells' shape.
+    planes = output.ndim == 4 and len(output) == len(picture) and output.shape[2:].numel() > 1
+    return Places((output.shape[2], output.shape[3]), "first") if planes else None
+
+
+def kind_of(modules: dict[str, nn.Module], name: str) -> Kind:
+    """A layer's kind. A block is one of a row of modules that have parts of their own."""
+    module = modules[name]
     if isinstance(module, nn.Conv2d):
         return "conv"
-    return "pool" if isinstance(module, POOLS) else "other"
+    if isinstance(module, POOLS):
+        return "pool"
+    rows = nn.Sequential, nn.ModuleList
+    parent = modules[name.rpartition(".")[0]]
+    parts = next(module.children(), None) is not None
+    return "block" if parts and isinstance(parent, rows) and not isinstance(module, rows) else "other"
 
 
-def _reshapes(module: nn.Module, inputs: Any, output: Tensor) -> bool:
+def reshapes(model: nn.Module, module: nn.Module, inputs: Any, output: Tensor, picture: Tensor) -> bool:
     """Whether a layer without parts makes other planes than it is given, as LeNet-5's subsampling does."""
-    given = inputs[0] if inputs else None
-    leaf = next(module.children(), None) is None
-    return leaf and isinstance(given, Tensor) and given.ndim == 4 and given.shape != output.shape
+    given = first_tensor(inputs)
+    if given is None or given.shape == output.shape or next(module.children(), None) is not None:
+        return False
+    found = [places_of(model, picture, tensor) for tensor in (given, output)]
+    return all(places is not None and places.kind == "first" for places in found)
+
+
+def array(tensor: Tensor) -> NDArray[np.float32]:
+    """A copy, for what follows in the network may write over it."""
+    return tensor.detach().float().cpu().numpy().copy()
