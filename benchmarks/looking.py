@@ -112,7 +112,7 @@ def occlusion_captum(side: int) -> tuple[Call, Call]:
 
 
 def every_window(model: Any, side: int) -> Call:
-    """The forward passes that an occlusion view cannot do without: one for each window, 32 at once, and the picture's."""
+    """The forward passes that occlusion cannot do without: the picture's and each window's, 32 at once."""
     import torch
 
     windows = (-(-(side - PATCH) // STRIDE) + 1) ** 2

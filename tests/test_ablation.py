@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -218,16 +219,24 @@ def test_the_same_request_gives_the_same_result():
     assert results[0].to_dict() == results[1].to_dict()
 
 
-def test_minutes_fix_the_steps_and_the_pictures():
-    result = ablate(arrows(2, 400), small(), seeds=2, augmentations=TRIED[:1], quiet=True, minutes=0.1)
-    setup = result.setup
-    assert setup["steps"] >= 50
-    assert setup["training_pictures"] <= 204  # three fifths of the 340 that are not for testing
-    again = ablate(
-        arrows(2, 400), small(steps=setup["steps"]), seeds=2, augmentations=TRIED[:1], quiet=True, minutes=60
-    )
-    if setup["validation_pictures"] == again.setup["validation_pictures"]:  # time allowed for all of them
-        assert again.to_dict()["effects"] == result.to_dict()["effects"]
+def test_minutes_fix_the_steps_and_the_pictures(monkeypatch):
+    """Of a minute nine tenths are planned: for two seeds of none, one augmentation and the policy, 9 s a training."""
+    bench = set_up(
+        arrows(2, 200), small(), 60.0, Quiet()
+    )  # 170 pictures that are not for testing, 102 to train on
+    monkeypatch.setattr(type(bench), "answer_seconds", lambda bench, count: 1e-4)
+    monkeypatch.setattr(type(bench), "step_seconds", lambda bench, augment, count: 0.1)
+    plan = experiment.plan_runs(bench, TRIED[:1], 2, 1.0, time.monotonic())
+    assert 87 <= plan.steps <= 90
+    assert (plan.training, plan.validation) == (102, 68)
+    monkeypatch.setattr(type(bench), "step_seconds", lambda bench, augment, count: 0.001)
+    plan = experiment.plan_runs(bench, TRIED[:1], 2, 1.0, time.monotonic())
+    assert plan.steps == 60 * 102 // 64 + 1  # more than sixty passes are a waste
+    monkeypatch.setattr(type(bench), "step_seconds", lambda bench, augment, count: 0.2)
+    with pytest.raises(
+        SightlineError, match=r"would have 4[345] steps, too few to learn from; give --minutes 2 or more"
+    ):
+        experiment.plan_runs(bench, TRIED[:1], 2, 1.0, time.monotonic())
 
 
 def test_pictures_that_cannot_be_read_are_left_out_and_named(shapes, tmp_path):

@@ -20,6 +20,8 @@ from sightline.run import Run
 if TYPE_CHECKING:
     from torch import nn
 
+    from sightline.ablation import Ablation
+    from sightline.audit import Findings
     from sightline.evaluation import Scores
     from sightline.training.find_lr import RateCurve
     from sightline.training.recipe import Recipe
@@ -90,6 +92,45 @@ def find_lr(
     with watcher(quiet) as watch:
         job = prepare(dataset, compose(recipe, settings), watch)
         return range_test(job.trainer, watch)
+
+
+def check(
+    source: str | Path | ImageDataset, *, labels: bool = False, minutes: float = 5.0, quiet: bool = False
+) -> Findings:
+    """What is wrong with the pictures of `source`: files, duplicates, and, with `labels`, labels and outliers.
+
+    The search for wrong labels takes no longer than `minutes`. See `sightline.audit`.
+    """
+    from sightline.audit import check as look
+    from sightline.training.progress import watcher
+
+    with watcher(quiet) as watch:
+        return look(source, labels=labels, minutes=minutes, progress=watch.reading)
+
+
+def ablate(
+    source: str | Path | ImageDataset,
+    *,
+    minutes: float = 10.0,
+    seeds: int = 5,
+    augmentations: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Ablation:
+    """Which augmentation suits these pictures; see `sightline.ablation.ablate`. `settings` as in `fit`."""
+    from sightline.ablation import ablate as compare
+
+    return compare(
+        source,
+        compose(recipe, settings),
+        minutes=minutes,
+        seeds=seeds,
+        augmentations=augmentations,
+        out=out,
+        quiet=quiet,
+    )
 
 
 def load(path: str | Path, device: str = "cpu") -> Classifier:

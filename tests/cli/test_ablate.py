@@ -58,7 +58,7 @@ def test_json_is_one_object_and_the_folder_has_a_name(sightline, shapes, tmp_pat
         (["--set", "stepz=4"], "steps"),
         (["--set", "device=abacus"], "abacus"),
         (["--out", "{full}"], "not an empty folder | --out"),
-        (["--minutes", 0.1, "--set", "model.name=resnet50"], "too few to learn from | --minutes"),
+        (["--minutes", 0.1, "--seeds", 500], "too few to learn from | --minutes"),
     ],
 )
 def test_what_cannot_be_done_is_a_sentence(sightline, shapes, tmp_path, monkeypatch, options, parts):

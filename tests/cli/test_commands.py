@@ -18,7 +18,7 @@ from sightline.run import Run
 from tests.cli.conftest import Call, World
 
 COMMANDS = (
-    "fit", "evaluate", "predict", "runs", "augment", "check", "ablate", "models", "summary", "reproduce", "look",
+    "fit", "evaluate", "predict", "runs", "augment", "ablate", "check", "models", "summary", "reproduce", "look",
 )  # fmt: skip
 SIGHTLINE = [sys.executable, "-m", "sightline"]
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -239,6 +239,9 @@ def test_help_is_whole_and_imports_nothing_heavy() -> None:
         "evaluate": "--split --json",
         "predict": "--json --csv --top-k",
         "runs": "--json",
+        "augment": "--policy --out --seed --size",
+        "check": "--labels --minutes --out --fix --json",
+        "ablate": "--minutes --seeds --augment --out --set --json",
         "models": "--family --year --max-params --sort --lineage --figure --json",
         "summary": "--input --classes --set --depth --markdown --json",
         "reproduce": "--json",

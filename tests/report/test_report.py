@@ -131,7 +131,7 @@ def test_every_part_is_there(page: Page) -> None:
         "All 6 mistakes",
         "8 filters of 3 × 3 on 3 planes",
         "on its way through the layers",
-        "3 × 3 × 3 × 8 + 8",
+        "8 × 3 × 3 × 3 + 8",
         "optimizer.lr",
         "2.15.0",
     ):
@@ -209,7 +209,7 @@ def test_views_that_a_network_does_not_allow_are_left_out_and_said() -> None:
     page = Page(render(sample(model=model)))
     assert "No first-layer filters: Sequential has no convolution" in page.text
     assert "No feature maps:" in page.text
-    assert "1,728 × 3 + 3" in page.text  # the layer table is there
+    assert "3 × 1,728 + 3" in page.text  # the layer table is there
 
 
 def test_a_vision_transformer_shows_its_patch_filters() -> None:

@@ -19,6 +19,7 @@ from sightline import fit
 from sightline.data import open_dataset
 from sightline.errors import SightlineError
 from sightline.training.checkpoint import FACTS, TENSORS, Checkpoints
+from sightline.transforms.augment import MIXINGS, STEPS
 from tests.conftest import draw
 
 SMALL = {
@@ -94,23 +95,17 @@ def assert_same(run: Path, expected: Path) -> None:
     assert not (run / "checkpoints").exists()
 
 
-def killed_and_resumed(
-    fits: Fits, source: Path, out: Path, seconds: float, rng: random.Random, settings
-) -> int:
-    """Fit, with kills at random moments until one comes too late; how many there were."""
-    kills = 0
+def killed_and_resumed(fits: Fits, source: Path, out: Path, seconds: float, most: int, settings: dict) -> int:
+    """Fit, with kills at random moments until `most` of them or the end of the run; how many there were."""
+    rng, kills = random.Random(), 0
     while True:
-        recipe_there = (out / "recipe.json").exists() and (out / "splits.csv").exists()
-        if not recipe_there:
+        begun = (out / "recipe.json").exists() and (out / "splits.csv").exists()
+        if not begun:  # killed before its training began
             shutil.rmtree(out, ignore_errors=True)
-        arguments = (
-            {"resume": out, "checkpoint_seconds": 0}
-            if recipe_there
-            else {"source": source, "out": out, **settings}
-        )
-        number = fits.start(**arguments)
-        time.sleep(rng.uniform(0, seconds))
-        if kills < 2:
+        again = {"resume": out, "checkpoint_seconds": 0}
+        number = fits.start(**again if begun else {"source": source, "out": out, **settings})
+        if kills < most:
+            time.sleep(rng.uniform(0, seconds))
             os.kill(number, signal.SIGKILL)
         status = fits.end()
         if status == 0:
@@ -125,10 +120,42 @@ def test_kills_at_random_moments_change_no_bit(fits, shapes, straight, tmp_path,
     assert fits(source=shapes, out=tmp_path / "timed", **SMALL | {"workers": workers}) == 0
     seconds = time.monotonic() - begun
     assert_same(tmp_path / "timed", straight)
-    rng = random.Random()
-    kills = killed_and_resumed(fits, shapes, tmp_path / "run", seconds, rng, SMALL | {"workers": workers})
+    kills = killed_and_resumed(fits, shapes, tmp_path / "run", seconds, 2, SMALL | {"workers": workers})
     assert_same(tmp_path / "run", straight)
     assert kills == 2
+
+
+EVERY = [*STEPS, *MIXINGS]
+OPTIMISERS = [
+    {"optimizer.name": "sgd", "optimizer.lr": 0.02},
+    {"optimizer.name": "adamw", "optimizer.lr": 0.002, "clip_grad": 1.0},
+]
+
+
+@pytest.mark.full
+def test_two_hundred_kills_change_no_bit(fits, shapes, tmp_path):
+    """Over both optimisers, with and without EMA, every augmentation, both precisions, and runs by the clock."""
+    kills = 0
+    for number in range(10_000):
+        out = tmp_path / f"run{number}"
+        settings = SMALL | OPTIMISERS[number % 2] | {
+            "augment": " + ".join(sorted({"crop", EVERY[number % len(EVERY)]}, key=EVERY.index)),
+            "ema": (0.9, 0.0)[number // 2 % 2],
+            "precision": ("fp32", "bf16")[number // 4 % 2],
+            "workers": (0, 2)[number // 8 % 2],
+            "seed": number,
+        }  # fmt: skip
+        if number % 5 == 4:
+            settings |= {"minutes": 0.03, "epochs": 100}
+        kills += killed_and_resumed(fits, shapes, out, 2.0, 4, settings)
+        expected = tmp_path / "expected"
+        assert fits(source=shapes, out=expected, recipe=out / "recipe.json") == 0
+        assert_same(out, expected)
+        shutil.rmtree(out)
+        shutil.rmtree(expected)
+        if kills >= 200:
+            break
+    assert kills >= 200
 
 
 def test_a_kill_at_every_single_change_of_the_disk_loses_nothing(fits, shapes, tmp_path):

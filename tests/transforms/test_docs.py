@@ -61,7 +61,7 @@ def test_every_policy_stands_there_with_what_it_assumes():
 
 def test_the_pictures_are_small():
     pictures = re.findall(r"!\[.+?\]\((.+?)\)", TEXT)
-    assert len(pictures) == 7
+    assert len(pictures) == 8
     assert all((PAGE.parent / name).stat().st_size < 150_000 for name in pictures)
 
 

@@ -28,7 +28,11 @@ def timm_network(name: str) -> nn.Module:
     torch.manual_seed(0)
     makes: dict[str, Callable[[], nn.Module]] = {
         "swin": lambda: timm.create_model(
-            "swin_tiny_patch4_window7_224", img_size=64, depths=(2, 2, 1, 1), embed_dim=24, num_heads=(1, 2, 3, 4),
+            "swin_tiny_patch4_window7_224",
+            img_size=64,
+            depths=(2, 2, 1, 1),
+            embed_dim=24,
+            num_heads=(1, 2, 3, 4),
             num_classes=7,
         ),
         "vit_registers": lambda: timm.create_model(
@@ -94,7 +98,8 @@ def state_of(model: nn.Module) -> dict[str, Any]:
         "wanted": [p.requires_grad for p in model.parameters()],
         "grads": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
         "hooks": [
-            (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()
+            (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
+            for m in model.modules()
         ],
         "weights": [tensor.clone() for tensor in model.state_dict().values()],
         "attributes": [sorted(vars(module)) for module in model.modules()],
@@ -103,10 +108,12 @@ def state_of(model: nn.Module) -> dict[str, Any]:
 
 def same_state(one: dict[str, Any], other: dict[str, Any]) -> bool:
     plain = all(one[key] == other[key] for key in ("modes", "wanted", "hooks", "attributes"))
-    pairs = [*zip(one["grads"], other["grads"], strict=True), *zip(one["weights"], other["weights"], strict=True)]
+    pairs = [
+        *zip(one["grads"], other["grads"], strict=True),
+        *zip(one["weights"], other["weights"], strict=True),
+    ]
     return plain and all((a is None) == (b is None) and (a is None or torch.equal(a, b)) for a, b in pairs)
 
 
 def built(name: str) -> nn.Module:
     return timm_network(name) if name in TIMM_NAMES else lineage_network(name)
-

@@ -1,4 +1,9 @@
-"""Pictures of noise with one small patch that alone tells the class, at a place that is known; networks that learn it."""
+"""Pictures with one small patch that alone tells the class, at a place that is known; networks that learn it.
+
+In pictures of noise the patch is the one thing that strikes the eye, that of a network that knows nothing included. So
+there is a mosaic, too: six hues of one strength, evenly around the colour circle, yellow, cyan and magenta squares
+everywhere and the patch red, green or blue. What an untrained network looks at there is not the patch.
+"""
 
 from __future__ import annotations
 
@@ -12,48 +17,66 @@ from torch.nn import functional as F
 
 from sightline.models import create_model
 
-SIDE, PATCH = 24, 5  # 25 of 576 pixels: 4.3 %
-CLASSES = 3  # a red, a green and a blue one
+SIDE, PATCH = 28, 6  # 36 of 784 pixels: 4.6 %
+CLASSES = 3
+TOKEN = 4
+HUES = np.deg2rad(np.arange(6) * 60)  # red, yellow, green, cyan, blue, magenta
+CIRCLE = np.stack([np.cos(HUES - shift) for shift in np.deg2rad((0, 120, 240))], 1).astype(np.float32)
 
 
 @dataclass
 class Planted:
-    """pictures (N, 3, 24, 24) normalised, targets (N,), places (N, 2): top and left of each patch."""
+    """pictures (N, 3, 28, 28) normalised, targets (N,), places (N, 2): top and left of each patch."""
 
     pictures: Tensor
     targets: Tensor
     places: NDArray[np.int64]
 
 
-def planted(count: int, seed: int) -> Planted:
+def planted(count: int, seed: int, background: str) -> Planted:
+    """`count` pictures; background: "noise" or "mosaic"."""
     rng = np.random.default_rng(seed)
-    pictures = rng.normal(0, 0.5, (count, 3, SIDE, SIDE)).astype(np.float32)
+    tiles = -(-SIDE // PATCH) + 1
+    hues = CIRCLE[rng.choice((1, 3, 5), (count, tiles, tiles))].repeat(PATCH, 1).repeat(PATCH, 2)
+    pictures = np.empty((count, 3, SIDE, SIDE), np.float32)
     targets = rng.integers(0, CLASSES, count)
     places = rng.integers(0, SIDE - PATCH + 1, (count, 2))
-    for picture, target, (top, left) in zip(pictures, targets, places, strict=True):
-        picture[target, top : top + PATCH, left : left + PATCH] += 2.0
+    for picture, mosaic, target, (top, left) in zip(pictures, hues, targets, places, strict=True):
+        down, right = rng.integers(0, PATCH, 2)
+        picture[:] = mosaic[down : down + SIDE, right : right + SIDE].transpose(2, 0, 1) * (
+            background == "mosaic"
+        )
+        picture[:, top : top + PATCH, left : left + PATCH] = CIRCLE[2 * target, :, None, None]
+    pictures += rng.normal(0, 0.2 if background == "mosaic" else 0.5, pictures.shape).astype(np.float32)
     return Planted(torch.from_numpy(pictures), torch.from_numpy(targets), places)
 
 
 def cnn() -> nn.Module:
-    """Three convolutions, strides to a map of 6x6, the mean over it, a linear layer."""
+    """Three convolutions, strides to a map of 7x7, the mean over it, a linear layer."""
     layers: list[nn.Module] = []
     for before, after, pool in ((3, 16, True), (16, 24, True), (24, 32, False)):
         layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
         layers += [nn.MaxPool2d(2)] if pool else []
-    return nn.Sequential(nn.Sequential(*layers), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, CLASSES))
-
-
-def vit() -> nn.Module:
-    """A transformer on 6x6 tokens of 4x4 pixels that reads its class token."""
-    return create_model(
-        "vit_tiny_patch16_224", patch_size=4, img_size=SIDE, embed_dim=32, depth=2, num_heads=2, num_classes=CLASSES
+    return nn.Sequential(
+        nn.Sequential(*layers), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, CLASSES)
     )
 
 
-def trained(model: nn.Module, pictures: int, epochs: int, rate: float, seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    data = planted(pictures, seed=100 + seed)
+def vit(class_token: bool = False) -> nn.Module:
+    """A transformer on 7x7 tokens of 4x4 pixels that reads their mean, or its class token."""
+    return create_model(
+        "vit_tiny_patch16_224", patch_size=TOKEN, img_size=SIDE, embed_dim=32, depth=2, num_heads=2,
+        class_token=class_token, global_pool="token" if class_token else "avg", num_classes=CLASSES,
+    )  # fmt: skip
+
+
+def vit_class_token() -> nn.Module:
+    return vit(class_token=True)
+
+
+def trained(model: nn.Module, background: str, pictures: int, epochs: int, rate: float) -> nn.Module:
+    torch.manual_seed(0)
+    data = planted(pictures, 100, background)
     optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.01)
     steps = epochs * (pictures // 64)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
@@ -72,20 +95,11 @@ def accuracy(model: nn.Module, data: Planted) -> float:
         return float((model(data.pictures).argmax(1) == data.targets).float().mean())
 
 
-def distance(values: NDArray[np.float32], place: NDArray[np.int64]) -> float:
-    """Pixels between the cell with the largest value and the patch, by the larger axis; 0 where they overlap.
-
-    Where several are largest, as in a map without evidence, the first one is as good as any.
-    """
+def gap(values: NDArray[np.float32], place: NDArray[np.int64]) -> float:
+    """Pixels between the cell with the largest value and the patch, by the larger axis; below 0 where they overlap."""
     cell = SIDE / np.array(values.shape)
-    top, left = np.array(np.unravel_index(int(values.argmax()), values.shape)) * cell
-    gaps = [
-        max(0.0, place[axis] - (corner + cell[axis]), corner - (place[axis] + PATCH))
-        if corner + cell[axis] <= place[axis] or corner >= place[axis] + PATCH
-        else -1.0
-        for axis, corner in enumerate((top, left))
-    ]
-    return max(0.0, max(gaps)) if max(gaps) >= 0 else -1.0
+    corner = np.array(np.unravel_index(int(values.argmax()), values.shape)) * cell
+    return float(np.maximum(place - (corner + cell), corner - (place + PATCH)).max())
 
 
 def chance(grid: tuple[int, int], places: NDArray[np.int64]) -> float:

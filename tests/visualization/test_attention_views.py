@@ -1,4 +1,4 @@
-"""Attention of ours, timm's and torchvision's: what the fused kernels compute, where it lies, rollout, positions, boxes."""
+"""Attention of ours, timm's and torchvision's: what the kernels compute, where it lies, rollout, positions, boxes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ class Fused(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if func is F.scaled_dot_product_attention:
             value = args[2]
-            self.worst = max(self.worst, float((weights_of(*args, **(kwargs or {})) @ value - result).abs().max()))
+            self.worst = max(
+                self.worst, float((weights_of(*args, **(kwargs or {})) @ value - result).abs().max())
+            )
             self.calls += 1
         return result
 
@@ -64,7 +66,9 @@ def test_every_argument_of_the_fused_call_is_followed() -> None:
         ((q, few, few), {"enable_gqa": True}),
     ]:  # fmt: skip
         value = args[2].repeat_interleave(2, 1) if more.get("enable_gqa") else args[2]
-        assert torch.allclose(weights_of(*args, **more) @ value, F.scaled_dot_product_attention(*args, **more), atol=1e-6)
+        assert torch.allclose(
+            weights_of(*args, **more) @ value, F.scaled_dot_product_attention(*args, **more), atol=1e-6
+        )
 
 
 def test_torchvisions_multihead_attention() -> None:
@@ -201,7 +205,7 @@ def test_boxes_are_the_networks_own() -> None:
 def test_networks_and_layers_without_attention() -> None:
     with pytest.raises(SightlineError, match="has no attention to look at; it is made of Conv2d"):
         attention(built("resnet18"), picture_for("resnet18"))
-    with pytest.raises(UnknownName, match="did you mean blocks.1.attn"):
+    with pytest.raises(UnknownName, match=r"did you mean blocks\.1\.attn"):
         attention(built("vit_tiny_patch16_224"), picture_for("vit_tiny_patch16_224"), layer="blocks.11.attn")
 
 
@@ -210,7 +214,9 @@ def test_the_model_is_left_as_it_was(name: str) -> None:
     model, x = built(name).train(), picture_for(name)
     before = state_of(model)
     attention(model, x)
-    attention(model, x, layer=next(n for n, m in model.named_modules() if type(m).__name__.endswith("Attention")))
+    attention(
+        model, x, layer=next(n for n, m in model.named_modules() if type(m).__name__.endswith("Attention"))
+    )
     assert same_state(before, state_of(model))
 
     def interrupt(*_args: object) -> None:

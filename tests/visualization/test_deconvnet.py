@@ -57,6 +57,19 @@ def test_it_is_captums_deconvolution_times_the_activation(name: str, layer: str)
     assert view.scale == pytest.approx(float(theirs.abs().max()), rel=1e-5)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["vgg11", "alexnet"])
+def test_so_it_is_at_full_size(name: str) -> None:
+    torch.manual_seed(0)
+    model, x = create_model(name).eval(), torch.randn(1, 3, 224, 224)
+    view = deconvolve(model, x, layer="features")  # in place, as it comes
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    theirs = captums(model, x, "features", (view.channel, *view.position)) * view.activation
+    assert np.abs(view.values - theirs.numpy()).max() <= 1e-5 * float(theirs.abs().max())
+
+
 @pytest.mark.parametrize("name", ["vgg11", "alexnet", "googlenet", "resnet18", "resnet50"])
 def test_relus_in_place_give_the_same(name: str) -> None:
     """Ours work in place where they may; the oracle is the same weights with every ReLU out of place."""

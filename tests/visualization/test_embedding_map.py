@@ -33,7 +33,11 @@ def test_ones_own_network_and_tsne() -> None:
     groups = torch.cat([PICTURES[:10] * 0.1 + 3, PICTURES[10:] * 0.1 - 3])
     found = embedding_map(model, [groups], method="tsne")
     again = embedding_map(model, [groups], method="tsne")
-    assert found.values.shape == (20, 2) and found.explained is None and np.array_equal(found.values, again.values)
+    assert (
+        found.values.shape == (20, 2)
+        and found.explained is None
+        and np.array_equal(found.values, again.values)
+    )
     centres = found.values[:10].mean(0), found.values[10:].mean(0)
     apart = np.linalg.norm(centres[0] - centres[1])
     assert apart > np.linalg.norm(found.values[:10] - centres[0], axis=1).max()
@@ -43,7 +47,9 @@ def test_thumbnails_stand_at_their_points_and_hide_none() -> None:
     values = np.array([[0, 0], [10, 0], [0, 10], [0.01, 0]], np.float32)
     colours = ["red", "lime", "blue", "white"]
     thumbnails = [Image.new("RGB", (8, 8), colour) for colour in colours]
-    drawn = draw_embedding_map(EmbeddingMap(values, "pca", 1.0), thumbnails, targets=[0, 1, 2, 3], side=440, tile=40)
+    drawn = draw_embedding_map(
+        EmbeddingMap(values, "pca", 1.0), thumbnails, targets=[0, 1, 2, 3], side=440, tile=40
+    )
     # Down is low: (0, 0) stands at the lower left.
     assert drawn.getpixel((40, 385)) == (255, 0, 0)
     assert drawn.getpixel((400, 400)) == (0, 255, 0) and drawn.getpixel((40, 40)) == (0, 0, 255)

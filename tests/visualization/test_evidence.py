@@ -56,7 +56,9 @@ def test_a_layer_and_its_grid_are_found_in_every_family(name: str) -> None:
     assert (found.values >= 0).all()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "alexnet", "googlenet", "convnext", "efficientnet", "densenet"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "vgg11_bn", "alexnet", "googlenet", "convnext", "efficientnet", "densenet"]
+)
 def test_grad_cam_is_captums(name: str) -> None:
     from captum.attr import LayerGradCam
 
@@ -102,7 +104,9 @@ def test_pooled_linear_heads_tie_the_maps_together(name: str) -> None:
     assert whole.values.mean() + whole.bias == pytest.approx(logit, abs=1e-4)
     cells = whole.values.size
     assert np.allclose(coarse.values, fine.values.clip(min=0), rtol=1e-3, atol=1e-7)
-    assert np.allclose(fine.values * cells, whole.values, rtol=1e-3, atol=1e-5 * max(1, np.abs(whole.values).max()))
+    assert np.allclose(
+        fine.values * cells, whole.values, rtol=1e-3, atol=1e-5 * max(1, np.abs(whole.values).max())
+    )
 
 
 def test_one_class_against_another() -> None:
@@ -213,7 +217,9 @@ def test_what_cannot_be_followed_is_refused(rectify: Callable[[Tensor], Tensor],
         guided_backprop(Rectified(rectify), PICTURE, target=1)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "alexnet", "vit_tiny_patch16_224", "swin", "efficientnet", "dpt_tiny"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "alexnet", "vit_tiny_patch16_224", "swin", "efficientnet", "dpt_tiny"]
+)
 def test_integrated_gradients_are_complete(name: str) -> None:
     model, x = built(name), picture_for(name)
     for versus in (None, 0):
@@ -346,3 +352,30 @@ def test_a_layer_is_taken_before_what_follows_works_in_place() -> None:
     weight = model.fc.weight[0] / out[0].numel()
     expected = (out * weight[:, None, None] * (out > 0)).sum(0)
     assert np.allclose(found.values, expected.detach().numpy(), atol=1e-6)
+
+
+def test_a_thousand_calls_leave_nothing() -> None:
+    """No hook, no gradient, and no tensor more than after the first few."""
+    import gc
+
+    from sightline.visualization.attention import attention
+
+    plain, transformer = Plain().eval(), built("lecture_vit")
+    small, digit = PICTURE[:, :, :8, :8], picture_for("lecture_vit")
+    before = state_of(plain), state_of(transformer)
+
+    def tensors() -> int:
+        gc.collect()
+        return sum(isinstance(one, Tensor) for one in gc.get_objects())
+
+    counts = []
+    for calls in (5, 200):
+        for _ in range(calls):
+            grad_cam(plain, small)
+            guided_backprop(plain, small)
+            occlusion(plain, small, patch=4)
+            grad_cam(transformer, digit)
+            attention(transformer, digit)
+        counts.append(tensors())
+    assert counts[0] == counts[1]
+    assert same_state(before[0], state_of(plain)) and same_state(before[1], state_of(transformer))

@@ -14,7 +14,7 @@ from sightline.errors import SightlineError, UnknownName
 from sightline.models import create_model, stage_features
 from sightline.visualization.feature_maps import FeatureMap, feature_maps
 from sightline.visualization.figures import draw_feature_map, draw_strip, spread, strongest, viridis
-from tests.models.reduced import EACH_KIND, reduced, side
+from tests.models.reduced import ARGUMENTS, EACH_KIND, reduced, side
 
 
 class Net(nn.Module):
@@ -135,7 +135,10 @@ def a_picture(model: nn.Module, size: tuple[int, int]) -> Tensor:
     return torch.randn(1, model.in_chans, *size)
 
 
-@pytest.mark.parametrize("name", EACH_KIND)
+@pytest.mark.parametrize(
+    "name",
+    [n if n in EACH_KIND else pytest.param(n, marks=pytest.mark.full) for n in ARGUMENTS],
+)
 def test_every_family_of_the_lineage_shows_its_stages(name: str) -> None:
     """Every stage's map, cell for cell as `stage_features` has it, is found by the stage's name."""
     model = reduced(name).eval()

@@ -191,6 +191,12 @@ def test_patches_are_drawn_beside_their_projections(model: nn.Module, pictures: 
     gap = 2
     side = 3 * (20 + gap)
     assert image.size == (2 * side + 2 * gap - gap, side - gap)
-    first = np.array(image)[:20, :20]
-    patch = as_picture(top.patches(1)[0])
-    assert np.array_equal(first[: patch.shape[0], : patch.shape[1], :3], patch)
+    assert top.field is not None
+    for rank in range(9):
+        (up, left, bottom, right), (row, column) = top.boxes[0, rank], top.positions[0, rank]
+        # Fields of 19 pixels fill a tile but for one row and column; what lies outside the picture is clear.
+        y, x = rank // 3 * (20 + gap), rank % 3 * (20 + gap)
+        y, x = y + up - (row * 8 + top.field.start[0]), x + left - (column * 8 + top.field.start[1])
+        tile = np.array(image)[y : y + bottom - up, x : x + right - left]
+        assert np.array_equal(tile[..., :3], as_picture(top.patches(1)[rank]))
+        assert (tile[..., 3] == 255).all()

@@ -100,7 +100,7 @@ class Ablation:
 
         table = plain_table()
         table.add_column("augmentation", no_wrap=True)
-        for heading in ("accuracy", "change", f"{LEVEL:.0%} together"):
+        for heading in ("accuracy", "change", "interval"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("")
         table.add_row("none", percent(self.accuracy), "", "", "")
@@ -109,7 +109,8 @@ class Ablation:
         if self.together:
             table.add_section()
             table.add_row(*row_of(self.together))
-        lines = [*self.notes, f"Policy:    {self.policy}"]
+        together = [f"The intervals hold all together with {LEVEL:.0%}."] if len(self.seeds) > 1 else []
+        lines = [*together, *self.notes, f"Policy:    {self.policy}"]
         return Group(table, *(Text(line) for line in lines))
 
 

@@ -27,9 +27,9 @@ Indices = NDArray[np.int64]
 LEAST_ALIKE = 0.8
 # Nor one whose middles, without the edges, are less alike than this: copies reach 0.85, a common frame does not help.
 LEAST_MIDDLE = 0.75
-# A pair of a class has to be so many (robust) deviations above the class's pairs, on Fisher's scale. 5.5 is what one
-# of 20 sets of 1,000 pictures a class would reach by chance; the rest is for tails that are heavier than a normal one.
-DEVIATIONS = 6.0
+# A pair of a class has to be so many (robust) deviations further above the class's pairs, on Fisher's scale, than the
+# highest of as many normal numbers as the class has pairs would be, sqrt(2 ln pairs): tails are heavier than normal.
+FURTHER = 1.5
 SAMPLE, SMALL_CLASS = 120, 50
 # The low frequencies of copies that lost a tenth of their width and height correlate by more, but a few of a hundred;
 # those of two photographs seldom ...
@@ -68,7 +68,7 @@ def thumbnail(picture: Image.Image) -> NDArray[np.uint8]:
 def near_duplicates(thumbnails: NDArray[np.uint8], targets: ArrayLike, seed: int = 0) -> Pairs:
     """The pairs of (N, 32, 32) `thumbnails`, with (N,) `targets`, that show one picture.
 
-    Time grows with the square of N, at about a second for 10,000 and a minute for 100,000; memory with N.
+    10,000 take a few seconds. The first sieve grows with the square of N, the others and the memory with N.
     """
     rng = np.random.default_rng(seed)
     labels = np.asarray(targets)
@@ -144,17 +144,19 @@ def _bars(
     bars: dict[int, float] = {}
     for label, own in members.items():
         if len(own) >= SMALL_CLASS:
-            bars[label] = _bar(thumbnails, rng.choice(own, (SAMPLE, 2)))
+            bars[label] = _bar(thumbnails, rng.choice(own, (SAMPLE, 2)), len(own) ** 2 / 2)
             continue
         if pooled is None:
             one = rng.choice(textured, 3 * SAMPLE)
             other = [rng.choice(textured[labels[textured] == label]) for label in labels[one]]
-            pooled = _bar(thumbnails, np.stack((one, np.array(other)), axis=1))
+            pairs = float((np.bincount(labels[textured].astype(np.int64)) ** 2).sum()) / 2
+            pooled = _bar(thumbnails, np.stack((one, np.array(other)), axis=1), pairs)
         bars[label] = pooled
     return np.array([max(bars[a], bars[b]) for a, b in labels[rows].tolist()], np.float32)
 
 
-def _bar(thumbnails: NDArray[np.uint8], rows: Indices) -> float:
+def _bar(thumbnails: NDArray[np.uint8], rows: Indices, pairs: float) -> float:
+    """What one of so many `pairs`, of which `rows` (M, 2) are a sample, does not reach by chance."""
     rows = rows[rows[:, 0] != rows[:, 1]]
     if not len(rows):
         return 0.0
@@ -162,7 +164,8 @@ def _bar(thumbnails: NDArray[np.uint8], rows: Indices) -> float:
     scores = np.arctanh(whole.clip(-0.9999, 0.9999))
     middle = float(np.median(scores))
     deviation = 1.4826 * float(np.median(np.abs(scores - middle)))
-    return float(np.tanh(middle + DEVIATIONS * deviation))
+    deviations = np.sqrt(2 * np.log(max(pairs, 2.0))) + FURTHER
+    return float(np.tanh(middle + deviations * deviation))
 
 
 # Groups of pictures that belong together.

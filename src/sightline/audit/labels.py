@@ -263,7 +263,7 @@ def _wrong_labels(
     probabilities: Doubles,
     doubts: Indices,
 ) -> Iterator[Finding]:
-    """Each with the picture of the other class that resembles none less: so likely does it belong there."""
+    """A finding for each of `doubts`, with the name of a typical picture of the given and of the likely class."""
     sure = confident_classes(probabilities, given)
     typical = [
         int(seen[own[probabilities[own, label].argmax()]])

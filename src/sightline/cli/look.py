@@ -27,13 +27,13 @@ def look(
     weights: Annotated[Text, option("FILE", "Weights for a named network; without them they are random.")] = None,
     out: Annotated[Path | None, option("FOLDER", "A PNG per view into this folder (look-PICTURE).")] = None,
     html: Annotated[Path | None, option("FILE", "One page with all views instead.")] = None,
-    trust: Annotated[bool, typer.Option("--trust/--no-trust", help="Test whether maps of evidence can be believed.")] = True,
+    trust: Annotated[bool, typer.Option("--trust/--no-trust", help="Test the maps of evidence.")] = True,
 ) -> None:  # fmt: skip
     """Look into a network: what it makes of PICTURE, and what speaks for its answer."""
     from sightline.files import write_beside
     from sightline.report.look_page import render, save_figures
     from sightline.report.looking import look as take
-    from sightline.report.looking import open_subject
+    from sightline.report.subject import open_subject
     from sightline.training.progress import say
 
     if out is not None and html is not None:

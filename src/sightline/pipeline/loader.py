@@ -79,14 +79,15 @@ class TrainPictures(Dataset[Batch]):
             images = self.augment.apply_batch(self.tensor[torch.from_numpy(indices)], draws)
         else:
             pictures, kept = [], []
-            for row, (index, u) in enumerate(zip(indices.tolist(), draws, strict=True)):
+            head, tail = np.split(draws, [self.head.draws], axis=1)
+            for row, (index, u) in enumerate(zip(indices.tolist(), head, strict=True)):
                 try:
-                    pictures.append(self.head.apply(self._picture(index), u[: self.head.draws]))
+                    pictures.append(self.head.apply(self._picture(index), u))
                     kept.append(row)
                 except UnreadableImage as error:
                     failures.append(Failure(index, self.dataset.ref(index), error.reason))
             indices = indices[kept]
-            images = self._finish(pictures, draws[kept, self.head.draws :])
+            images = self._finish(pictures, tail[kept])
         targets = torch.from_numpy(self.dataset.targets[indices].astype(np.int64))
         return Batch(images, targets, indices, failures)
 

@@ -17,7 +17,10 @@ from sightline.report.thumbnails import exact_uri, thumbnail_uri
 
 TEMPLATES = Path(__file__).parent / "templates"
 GROUPS = {
-    "evidence": ("Evidence", ("grad-cam", "hires-cam", "cam", "occlusion", "integrated-gradients", "guided-backprop")),
+    "evidence": (
+        "Evidence",
+        ("grad-cam", "hires-cam", "cam", "occlusion", "integrated-gradients", "guided-backprop"),
+    ),
     "attention": ("Attention", ("attention", "rollout", "positions", "boxes")),
     "layers": ("Layers", ("filters", "feature-maps", "deconvnet")),
 }
@@ -26,7 +29,8 @@ EXACT = ("filters", "feature-maps", "positions")  # drawn in whole pixels, with 
 
 def save_figures(look: Look, folder: Path) -> Iterator[Path]:
     """Write a PNG per figure into `folder`, under its title and over its words; their paths, as they are written."""
-    from sightline.visualization.evidence_figures import captioned, save_figure
+    from sightline.visualization.evidence_figures import captioned
+    from sightline.visualization.figures import save_png
 
     for view in look.views:
         for number, figure in enumerate(view.figures):
@@ -35,7 +39,7 @@ def save_figures(look: Look, folder: Path) -> Iterator[Path]:
             scale = f"{figure.scale[:1].upper()}{figure.scale[1:]}." if figure.scale else ""
             words = [figure.shows, scale, *figure.trust, look.subject.note]
             path = folder / f"{name}.png"
-            save_figure(captioned(figure.image, title, [line for line in words if line]), path)
+            save_png(captioned(figure.image, title, [line for line in words if line]), path)
             yield path
 
 

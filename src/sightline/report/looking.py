@@ -8,12 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image
 
-from sightline.bundle import DESCRIPTION_FILE, Bundle
 from sightline.errors import SightlineError, UnknownName
-from sightline.transforms.preprocess import Preprocess
+from sightline.report.subject import Subject
 
 if TYPE_CHECKING:
     import torch
@@ -23,30 +21,6 @@ if TYPE_CHECKING:
 
 MAPS = 8  # feature maps in the strip through the network
 HEADS = 12  # of attention, that are drawn
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Subject:
-    """A network that is looked into: what it is, how pictures are prepared for it, and its classes' names."""
-
-    name: str
-    model: nn.Module
-    preprocess: Preprocess
-    classes: tuple[str, ...]
-    note: str = ""
-
-    def class_number(self, text: str | None) -> int | None:
-        """The number of a class given by name, or by number where none has that name; None for none."""
-        if text is None:
-            return None
-        if text in self.classes:
-            return self.classes.index(text)
-        if text.isdecimal() and text.isascii():
-            if int(text) < len(self.classes):
-                return int(text)
-            last = len(self.classes) - 1
-            raise SightlineError(f"There is no class {text}; {self.name} has {last + 1}, numbered 0 to {last}.")
-        raise UnknownName("class", text, self.classes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,51 +71,6 @@ class Request:
     target: int
     versus: int | None
     trust: bool
-
-
-def open_subject(name: str, weights: str | Path | None = None) -> Subject:
-    """The network of a run's folder, or of a name of the lineage, of timm's or of torchvision's.
-
-    weights: a file or a published set for a named network; without them they are random, and the note says so.
-    Raises SightlineError where there is no such network, or the weights do not fit.
-    """
-    folder = Path(name).expanduser()
-    if (folder / DESCRIPTION_FILE).exists():
-        if weights is not None:
-            raise SightlineError(f"{name} is a run and has its own weights; leave --weights out.")
-        bundle = Bundle.load(folder)
-        return Subject(name, bundle.model(), bundle.preprocess, bundle.classes, f"{bundle.architecture}, as trained.")
-    from sightline.models import create_model, model_info, published_weights
-
-    if folder.is_dir():
-        Bundle.load(folder)  # says what is missing
-    model = create_model(name, weights=weights).eval()
-    info = model_info(name)
-    rows = published_weights(name)
-    row = next((row for row in rows if row.name == str(weights)), rows[0] if rows else None)
-    channels, height, width = info.input
-    fitting = row is not None and (row.size, row.size) == (height, width)
-    preprocess = Preprocess(
-        (height, width),
-        channels=1 if channels == 1 else 3,
-        resize=max(row.resize, height) if row is not None and fitting else None,
-        interpolation="bicubic" if row is not None and row.interpolation == "bicubic" else "bilinear",
-        mean=tuple(info.mean),
-        std=tuple(info.std),
-    )
-    count = info.num_classes
-    classes = tuple(f"class {number}" for number in range(count))
-    if weights is None:
-        note = "Its weights are RANDOM: what is shown here is what the architecture alone does. Give --weights FILE."
-        return Subject(name, model, preprocess, classes, note)
-    return Subject(name, model, preprocess, imagenet_classes() if count == 1000 else classes, f"Weights: {weights}.")
-
-
-def imagenet_classes() -> tuple[str, ...]:
-    """The names of ImageNet-1k's classes, in its order."""
-    from torchvision.models import ResNet50_Weights
-
-    return tuple(ResNet50_Weights.DEFAULT.meta["categories"])
 
 
 def look(
@@ -214,12 +143,16 @@ def evidence_view(name: str) -> Callable[[Request], Iterator[Figure]]:
             view = partial(view, layer=record.layer)  # the same one in every network of the tests
         shape = " × ".join(map(str, record.values.shape))
         where = f"at {record.layer}, {shape} cells" if record.layer else f"{shape} values"
-        shows = f"{sentence(request)}; {where}; sum {record.values.sum():.3g} of a score of {record.score:.3g}."
+        shows = (
+            f"{sentence(request)}; {where}; sum {record.values.sum():.3g} of a score of {record.score:.3g}."
+        )
         if name in ("cam", "guided_backprop", "occlusion"):
             shows = f"{sentence(request)}; {where}; score {record.score:.3g}."
         image = evidence_figures.draw_evidence(record, request.seen)
         trust, warns = verdicts(request, record, view)
-        yield Figure(record.view.replace("_", " "), image, shows, evidence_figures.scale_text(record), trust, warns)
+        yield Figure(
+            record.view.replace("_", " "), image, shows, evidence_figures.scale_text(record), trust, warns
+        )
 
     return take
 
@@ -237,7 +170,9 @@ def verdicts(
     from sightline.visualization.trust import deletion_insertion, randomisation_test
 
     if record.empty:
-        return ("There is no evidence to speak of: all values are below a hundredth of the logits' spread.",), True
+        return (
+            "There is no evidence to speak of: all values are below a hundredth of the logits' spread.",
+        ), True
     if not request.trust:
         return (), False
     model = request.subject.model
@@ -254,8 +189,11 @@ def filters_view(request: Request) -> Iterator[Figure]:
 
     record = filters(request.subject.model)
     count, planes, height, width = record.values.shape
-    shows = f"{count} filters of {height} × {width} on {planes} {'plane' if planes == 1 else 'planes'} of {record.layer}."
-    yield Figure("filters", draw_filters(record), shows, f"grey is 0; the largest weight is {record.scale:.3g}")
+    on = "one plane" if planes == 1 else f"{planes} planes"
+    shows = f"{count} filters of {height} × {width} on {on} of {record.layer}."
+    yield Figure(
+        "filters", draw_filters(record), shows, f"grey is 0; the largest weight is {record.scale:.3g}"
+    )
 
 
 def feature_maps_view(request: Request) -> Iterator[Figure]:
@@ -277,15 +215,17 @@ def feature_maps_view(request: Request) -> Iterator[Figure]:
 def deconvnet_view(request: Request) -> Iterator[Figure]:
     from sightline.visualization.deconvnet import deconvolve
     from sightline.visualization.evidence import grad_cam
-    from sightline.visualization.evidence_figures import sized
+    from sightline.visualization.figures import draw_projection
 
     layer = request.layer or grad_cam(request.subject.model, request.x, target=request.target).layer
     record = deconvolve(request.subject.model, request.x, layer=layer)
-    unit = record.values / record.scale if record.scale > 0 else record.values
-    shades = np.rint(127.5 + 127.5 * unit).astype(np.uint8).transpose(1, 2, 0)
-    image = sized(Image.fromarray(shades if shades.shape[2] == 3 else shades[..., 0]).convert("RGB"), 448)
     shows = f"The strongest unit of {layer}: plane {record.channel} at {record.position}, of {record.activation:.3g}."
-    yield Figure("deconvnet", image, shows, f"grey is none; full colour is {record.scale:.3g}")
+    yield Figure(
+        "deconvnet",
+        draw_projection(record, tile=384),
+        shows,
+        f"grey is none; full colour is {record.scale:.3g}",
+    )
 
 
 def attention_view(request: Request) -> Iterator[Figure]:

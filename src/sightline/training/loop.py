@@ -118,7 +118,7 @@ class Trainer:
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         # Dropout and drop path draw by the step: nothing to keep in a checkpoint.
-        torch.manual_seed(step_seed(self.recipe.seed, state.step, self.processes.rank))
+        seed_generators(step_seed(self.recipe.seed, state.step, self.processes.rank), self.device)
         scale = self.processes.count / self.objective.weight(batch.indices if whole is None else whole)
         state.optimizer.zero_grad(set_to_none=True)
         loss_sum, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
@@ -351,6 +351,15 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     """The seed of PyTorch's generator for one step of one process."""
     digest = hashlib.blake2b(f"{seed} {step} {rank}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """`torch.manual_seed` for the processor and `device` alone: that takes a hundredth of the time."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def set_train_mode(model: nn.Module) -> None:

@@ -31,7 +31,7 @@ UNBALANCED = 1.5
 # the number of pictures from which SGD is preferred.
 PICTURES_SEEN, SIGNS_SEEN, MANY_PICTURES = 900_000, 60_000, 5_000
 # Networks below this many mult-adds a picture gain nothing from bf16.
-BF16_MULT_ADDS = 5_000_000
+BF16_MULT_ADDS = 1_000_000
 
 
 @dataclass(frozen=True)

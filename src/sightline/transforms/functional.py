@@ -35,6 +35,8 @@ def crop_batch(
 ) -> torch.Tensor:
     """Cut (height, width) `size` out of each of `images` (N, C, H, W) at its own corner, which may lie outside."""
     n, channels, height, width = images.shape
+    if images.device.type == "cpu" and len(images):
+        return cut_out(images, top, left, size, fill)
     rows, rows_in = source_indices(top, size[0], height, fill)
     cols, cols_in = source_indices(left, size[1], width, fill)
     # One gather over flattened pixels: the index of every wanted pixel in its own picture.
@@ -46,6 +48,27 @@ def crop_batch(
         inside = torch.from_numpy(rows_in[:, :, None] & cols_in[:, None, :]).to(images.device)
         out = out * inside[:, None]
     return out
+
+
+def cut_out(
+    images: torch.Tensor, top: np.ndarray, left: np.ndarray, size: tuple[int, int], fill: Fill
+) -> torch.Tensor:
+    """`crop_batch` on the processor, where copying a window of each padded picture is the fastest way."""
+    n, channels, height, width = images.shape
+    above, before = max(0, -int(top.min())), max(0, -int(left.min()))
+    below = max(0, int(top.max()) + size[0] - height)
+    after = max(0, int(left.max()) + size[1] - width)
+    pixels = images.numpy()
+    if fill == "zero":  # by hand: np.pad takes as long as all the copies below
+        padded = np.zeros((n, channels, above + height + below, before + width + after), dtype=pixels.dtype)
+        padded[:, :, above : above + height, before : before + width] = pixels
+        pixels = padded
+    else:
+        pixels = np.pad(pixels, ((0, 0), (0, 0), (above, below), (before, after)), mode="reflect")
+    out = np.empty((n, channels, *size), dtype=pixels.dtype)
+    for k, (y, x) in enumerate(zip((top + above).tolist(), (left + before).tolist(), strict=True)):
+        out[k] = pixels[k, :, y : y + size[0], x : x + size[1]]
+    return torch.from_numpy(out)
 
 
 def crop_picture(image: Image.Image, top: int, left: int, size: tuple[int, int], fill: Fill) -> Image.Image:

@@ -39,7 +39,7 @@ HOMES = {
 }
 """The functions to be had from here, and the module of each."""
 
-__all__ = sorted(HOMES)  # noqa: PLE0605
+__all__ = sorted(HOMES)
 
 
 def __getattr__(name: str) -> Any:

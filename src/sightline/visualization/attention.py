@@ -32,7 +32,8 @@ class Attention:
     grid: rows and columns of the patches among the queries, (0, 0) where only other tokens ask; key_grid: of those
     among the keys. prefix, key_prefix: how many other tokens (class token, registers) stand before them.
     places: (windows, tokens) the patch, counted row by row over `grid`, that each token of a window is, -1 for
-    padding; None without windows. picture: its (height, width).
+    padding; None without windows. reads: "class" where the classifier reads the first token, else "patches".
+    picture: its (height, width).
     """
 
     layer: str
@@ -42,12 +43,13 @@ class Attention:
     prefix: int
     key_prefix: int
     places: NDArray[np.int64] | None
+    reads: str
     picture: tuple[int, int]
 
     @property
     def heads(self) -> int:
         """How many heads the layer has."""
-        return self.values.shape[-3]
+        return int(self.values.shape[-3])
 
     def from_patch(self, row: int, column: int) -> NDArray[np.float32]:
         """(heads, h, w): how much of each patch the patch at `row` and `column` takes; 0 beyond its window.
@@ -83,18 +85,18 @@ class Attention:
         return self._over_patches(self.values[:, number])
 
     def mean(self) -> NDArray[np.float32]:
-        """(heads, h, w): how much of each patch is taken by the class token, without one by the mean of all patches."""
-        if self.prefix:
+        """(heads, h, w): how much of each patch the token that is classified takes, or the mean of all patches."""
+        if self.reads == "class":
             return self.from_token(0)
         if self.places is None:
-            return self._over_patches(self.values.mean(1))
+            return self._over_patches(self.values[:, self.prefix :].mean(1))
         rows, columns = self.grid
         found = np.zeros((self.heads, rows * columns), np.float32)
         for window, places in zip(self.values, self.places, strict=True):
             there = places >= 0
             # Padding asks, too, in the network, but for nobody.
             found[:, places[there]] += window[:, there][:, :, there].sum(1)
-        return (found / (rows * columns)).reshape(self.heads, rows, columns)
+        return np.asarray(found / (rows * columns), np.float32).reshape(self.heads, rows, columns)
 
     def _over_patches(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         return rows[:, self.key_prefix :].reshape(len(rows), *self.key_grid)
@@ -116,14 +118,15 @@ def attention(model: nn.Module, x: Tensor, *, layer: str | None = None) -> Atten
     windows, _, queries, keys = weights.shape
     if windows > 1:
         grid, places = window_places(model, x, layer, windows, queries)
-        return Attention(layer, as_array(weights), grid, grid, 0, 0, places, size)
+        return Attention(layer, as_array(weights), grid, grid, 0, 0, places, "patches", size)
     asking, answering = (token_grid(model, size, count) for count in (queries, keys))
     if answering is None:
         raise SightlineError(
             f"{layer} attends to {keys} tokens, which are no grid over a picture of {size[0]}x{size[1]}."
         )
     grid, prefix = asking or ((0, 0), queries)
-    return Attention(layer, as_array(weights[0]), grid, answering[0], prefix, answering[1], None, size)
+    reads = "class" if prefix and reads_class_token(model) else "patches"
+    return Attention(layer, as_array(weights[0]), grid, answering[0], prefix, answering[1], None, reads, size)
 
 
 def weights_by_layer(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
@@ -161,7 +164,7 @@ class Rollout:
     def over_patches(self) -> NDArray[np.float32]:
         """(h, w): what the token that is classified, or the mean of all patches that are, has of each patch."""
         asking = self.values[:1] if self.reads == "class" else self.values[self.prefix :]
-        return asking.mean(0)[self.prefix :].reshape(self.grid)
+        return np.asarray(asking.mean(0)[self.prefix :], np.float32).reshape(self.grid)
 
 
 def attention_rollout(model: nn.Module, x: Tensor) -> Rollout:
@@ -193,7 +196,9 @@ def attention_rollout(model: nn.Module, x: Tensor) -> Rollout:
 
 def reads_class_token(model: nn.Module) -> bool:
     """Whether a transformer classifies by its first token rather than by the mean of its patches."""
-    pooling = getattr(model, "global_pool", "token")
+    pooling = getattr(
+        model, "global_pool", "token"
+    )  # of timm's and ours; a module of this name is another thing
     return pooling == "token" or not isinstance(pooling, str)
 
 
@@ -239,7 +244,7 @@ def position_similarity(
                 f"The {embedding.shape[1]} positions of {layer} are no grid over a picture of {size}; give picture="
                 "(height, width)."
             )
-        folded = embedding[0, found[1] :].unflatten(0, found[0])
+        folded = embedding[0, found[1] :].reshape(*found[0], -1)
     unit = folded / folded.norm(dim=-1, keepdim=True).clamp(min=1e-12)
     return PositionSimilarity(layer, as_array(torch.einsum("ijc,klc->ijkl", unit, unit)))
 

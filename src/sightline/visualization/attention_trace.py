@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ class AttentionTrace(TorchFunctionMode):
         elif func is F.multi_head_attention_forward:
             wanted = kwargs.get("need_weights", True)
             asked = kwargs | {"need_weights": True, "average_attn_weights": False}
-            output, weights = func(*args, **asked)
+            output, weights = cast(tuple[Tensor, Tensor], func(*args, **asked))
             self.keep(weights if weights.ndim == 4 else weights[None])
             return output, weights.mean(-3) if wanted else None
         result = func(*args, **kwargs)

@@ -113,7 +113,8 @@ def draw_embedding_map(
     pen = ImageDraw.Draw(canvas)
     border = max(2, tile // 16)
     taken: list[tuple[float, float]] = []
-    shown, dots = [], []
+    shown: list[int] = []
+    dots: list[int] = []
     for number, (x, y) in enumerate(centres):
         free = all(max(abs(x - a), abs(y - b)) >= tile for a, b in taken)
         (shown if free else dots).append(number)

@@ -174,14 +174,14 @@ def cam(
             mean = planes.mean((1, 2))
             if entering and matches(mean, entering[-1][1]):
                 classifier = cast(nn.Linear, entering[-1][0])
-                weight = classifier.weight
-                bias = logits.new_zeros(len(weight)) if classifier.bias is None else classifier.bias
+                weight, bias = classifier.weight.data, logits.new_zeros(classifier.out_features)
+                bias = bias if classifier.bias is None else classifier.bias.data
             elif matches(mean, logits):  # each class has a map of its own, as in SqueezeNet
                 weight, bias = torch.eye(len(mean)).to(mean), torch.zeros_like(mean)
             else:
                 continue
             values = torch.einsum("kc,chw->khw", weight, planes)[None].flatten(2)
-            values = asked.score(values.transpose(1, 2)[0]).unflatten(0, planes.shape[1:])
+            values = asked.score(values.transpose(1, 2)[0]).reshape(planes.shape[1:])
             rest = float(asked.score(bias[None]))
             if torch.allclose(values.mean() + rest, score, rtol=1e-3, atol=1e-3 * (1 + asked.spread)):
                 size = (x.shape[2], x.shape[3])
@@ -202,7 +202,8 @@ def maps_from_the_end(model: nn.Module, x: Tensor, outputs: list[Output]) -> Ite
     # What a network does between its last module and the pooling is seen here alone.
     body = getattr(model, "forward_features", None)
     features = None if body is None else body(x)
-    if (places := places_of(model, x, features)) is not None:
+    places = places_of(model, x, features)
+    if features is not None and places is not None:
         yield "forward_features", places.fold(features)[0]
 
 

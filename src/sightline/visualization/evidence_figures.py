@@ -7,14 +7,10 @@ evidence is the plain picture. Red speaks for the class, blue against it.
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from sightline.files import write_beside
 from sightline.visualization.attention import Attention, PositionSimilarity, Rollout
 from sightline.visualization.evidence import Evidence
 from sightline.visualization.figures import mosaic, viridis
@@ -127,7 +123,7 @@ def draw_attention(
 def attention_scale(values: Floats) -> float:
     """The share of attention that is drawn full; `UNIFORM` times an even one, or the largest there is."""
     cells = values.shape[-2] * values.shape[-1]
-    return max(float(values.max(initial=0.0)), UNIFORM / cells)
+    return max(float(values.max(initial=0.0)), float(UNIFORM / cells))
 
 
 def window_numbers(record: Attention) -> NDArray[np.int64]:
@@ -202,10 +198,3 @@ def captioned(image: Image.Image, title: str, lines: list[str]) -> Image.Image:
     for k, line in enumerate(text):
         pen.text((16, top + image.height + 10 + 20 * k), line, "#5a636e", font)
     return canvas
-
-
-def save_figure(image: Image.Image, path: Path) -> None:
-    """Write a drawing as PNG, beside and renamed. Raises SightlineError where that is not possible."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    write_beside(path, buffer.getvalue())

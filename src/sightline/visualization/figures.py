@@ -146,8 +146,26 @@ def draw_top(
     for i, tiles in enumerate(sides):
         for j, pixels in enumerate(tiles):
             at = (i * side + j % across * (tile + gap), j // across * (tile + gap))
-            canvas.paste(_fitted(Image.fromarray(pixels), tile), at)
+            canvas.paste(_fitted(_in_field(pixels, record, row, j), tile), at)
     return canvas
+
+
+def _in_field(pixels: Bytes, record: TopActivations, row: int, rank: int) -> Image.Image:
+    """A patch where it lies in the unit's receptive field, of which the picture's edge may have cut a part."""
+    image = Image.fromarray(pixels).convert("RGBA")
+    field = record.field
+    if field is None:
+        return image
+    size, offset = [], []
+    for axis in (1, 0):  # width before height
+        at = int(record.boxes[row, rank, axis])
+        first = field.start[axis] + int(record.positions[row, rank, axis]) * field.stride[axis]
+        whole = field.size[axis] > field.picture[axis]  # then the picture is the frame
+        size.append(field.picture[axis] if whole else field.size[axis])
+        offset.append(at - (0 if whole else first))
+    frame = Image.new("RGBA", (size[0], size[1]))
+    frame.paste(image, (offset[0], offset[1]))
+    return frame
 
 
 def as_picture(values: NDArray[np.float32], preprocess: Preprocess | None = None) -> Bytes:

@@ -34,7 +34,7 @@ def patch_boxes(model: nn.Module, x: Tensor, *, stage: int = 2) -> PatchBoxes:
     """
     if not isinstance(model, DeformablePatchTransformer):
         raise SightlineError(
-            f"{type(model).__name__} cuts the picture into fixed patches; dpt_tiny, dpt_small and dpt_medium have boxes."
+            f"{type(model).__name__} has fixed patches; dpt_tiny, dpt_small and dpt_medium have boxes."
         )
     x = picture_of(model, x)
     with as_found(model), torch.no_grad():

@@ -161,7 +161,7 @@ def occlusion(
     height, width = x.shape[2:]
     side = max(1, round(min(height, width) / 7)) if patch is None else patch
     step = max(1, side // 2) if stride is None else stride
-    if not (1 <= side <= min(height, width) and 1 <= step):
+    if not (1 <= side <= min(height, width) and step >= 1):
         raise SightlineError(
             f"A patch of {side} pixels at a stride of {step} does not fit a picture of {height}x{width}; "
             f"a patch has 1 to {min(height, width)}, a stride at least 1."
@@ -183,7 +183,7 @@ def occlusion(
                 square = (..., slice(top, top + side), slice(left, left + side))
                 picture[square] = x[0][square]
     score = asked.score(logits)
-    values = (score - torch.cat(scores)).unflatten(0, (len(tops), len(lefts)))
+    values = (score - torch.cat(scores)).reshape(len(tops), len(lefts))
     return Occlusion(
         "occlusion", as_array(values), "logits lost", "", asked.target, asked.versus, float(score),
         LITTLE * asked.spread, True, (height, width), patch=side, tops=tops, lefts=lefts,
@@ -209,7 +209,9 @@ def over_picture(evidence: Evidence) -> NDArray[np.float32]:
                 square = (slice(top, top + evidence.patch), slice(left, left + evidence.patch))
                 total[square] += evidence.values[i, j]
                 times[square] += 1
-        return total / np.maximum(times, 1)  # where strides leave gaps nothing is known
+        return np.asarray(
+            total / np.maximum(times, 1), np.float32
+        )  # where strides leave gaps nothing is known
     if evidence.values.ndim == 3:
         parts = evidence.values if isinstance(evidence, Integrated) else np.abs(evidence.values)
         return np.asarray(parts.sum(0), np.float32)

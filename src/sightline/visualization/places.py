@@ -28,7 +28,8 @@ class Places:
     def fold(self, output: Tensor) -> Tensor:
         """(N, ...) as the layer puts it out -> (N, C, h, w). Tokens that have no place are left out."""
         if self.kind == "tokens":
-            return output[:, self.prefix :].unflatten(1, self.grid).movedim(-1, 1)
+            patches = output[:, self.prefix :]
+            return patches.reshape(len(patches), *self.grid, -1).movedim(-1, 1)
         return output.movedim(-1, 1) if self.kind == "last" else output
 
 

@@ -47,9 +47,9 @@ def run(model: nn.Module, x: Tensor) -> Tensor:
             f"{type(model).__name__} cannot take a picture of {shape}: {first_line(error)}."
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.shape[1]:
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        what = str(tuple(logits.shape)) if isinstance(logits, Tensor) else type(logits).__name__
         raise SightlineError(
-            f"{type(model).__name__} puts out {shape}, not one row of scores for each picture."
+            f"{type(model).__name__} puts out {what}, not one row of scores for each picture."
         )
     return logits
 

@@ -79,7 +79,7 @@ class ReluRule(TorchFunctionMode):
             return func(*args, **kwargs)
         self.count += 1
         x: Tensor = args[0] if args else kwargs["input"]
-        output = _Ruled.apply(x, top, self.rule)  # type: ignore[no-untyped-call]
+        output = _Ruled.apply(x, top, self.rule)
         # Who wrote over the input may go on to use it.
         return x.copy_(output) if func in IN_PLACE or kwargs.get("inplace", False) else output
 
@@ -144,7 +144,7 @@ def unruled(score: Tensor) -> set[str]:
 
 def rectifies(node: Any, name: str) -> bool:
     """Whether a step of the backward pass is a ReLU's, or one within which a ReLU could be hidden."""
-    if isinstance(node, _Ruled._backward_cls):  # type: ignore[attr-defined]
+    if isinstance(node, _Ruled._backward_cls):
         return False
     if name.startswith(("ReluBackward", "CompiledFunction", "DifferentiableGraph")):
         return True

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -64,11 +64,11 @@ class Faithfulness:
     @property
     def verdict(self) -> str:
         """A sentence with the areas, and whether the map is better than shuffled ones."""
-        by_chance = f"{np.mean(self.random_deletion):.2f} and {np.mean(self.random_insertion):.2f}"
+        by_chance = f"{np.mean(self.random_deletion):.2g} and {np.mean(self.random_insertion):.2g}"
         said = "better than" if self.passed else "NO better than"
         return (
-            f"Deletion {self.deletion_area:.2f} (less is better), insertion {self.insertion_area:.2f} (more is better): "
-            f"{said} its cells shuffled ({by_chance})."
+            f"Deletion {self.deletion_area:.2g} (less is better), insertion {self.insertion_area:.2g} (more is "
+            f"better): {said} its cells shuffled ({by_chance})."
         )
 
 
@@ -118,8 +118,6 @@ def falling(values: NDArray[np.float32]) -> NDArray[np.int64]:
 
 def shuffled(evidence: Evidence, rng: np.random.Generator) -> Evidence:
     """The same values at other cells: as coarse, as smooth, as large, and about nothing."""
-    from dataclasses import replace
-
     values = evidence.values
     cells = values.reshape(-1, values.shape[-2] * values.shape[-1])
     return replace(evidence, values=cells[:, rng.permutation(cells.shape[1])].reshape(values.shape))
