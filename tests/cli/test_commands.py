@@ -245,6 +245,7 @@ def test_help_is_whole_and_imports_nothing_heavy() -> None:
         "models": "--family --year --max-params --sort --lineage --figure --json",
         "summary": "--input --classes --set --depth --markdown --json",
         "reproduce": "--json",
+        "look": "--view --layer --class --versus --weights --out --html --trust",
     }
     for name, text in zip(COMMANDS, texts, strict=True):
         assert text.startswith(f"Usage: sightline {name} ")

@@ -156,7 +156,7 @@ def check(
     fix: Annotated[Path | None, option("FILE", "A new .csv manifest that leaves out, keeps together, splits.")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Look for what is wrong with DATA: files, duplicates, splits, giveaways, labels.
+    """Look for bad files, duplicates, leaking splits, wrong labels.
 
     No picture is touched. --fix writes a manifest that can be fitted in place of DATA.
     """

@@ -8,7 +8,13 @@
     deconvnet        a unit projected back to the pixels
     receptive_field  the part of the picture that a unit sees
     units            each unit's strongest pictures in a data set, their patches and projections
-    figures          records drawn as Pillow images
+    evidence         where in a layer's maps the evidence for a class is: CAM, Grad-CAM, HiResCAM
+    pixel_evidence   where in the picture: occlusion, integrated gradients, guided backpropagation
+    attention        what each patch looks at, by head and layer; rollout; likeness of positions
+    patch_boxes      the learned patches of the Deformable Patch-based Transformer
+    trust            whether a map is to be believed
+    embedding_map    a data set in two dimensions
+    figures, evidence_figures  records drawn as Pillow images
 
 The functions that look into a network can be had from here (`from sightline.visualization import deconvolve`); only
 the module that has it is loaded then.
@@ -36,6 +42,10 @@ HOMES = {
     "attention": "attention",
     "attention_rollout": "attention",
     "position_similarity": "attention",
+    "patch_boxes": "patch_boxes",
+    "deletion_insertion": "trust",
+    "randomisation_test": "trust",
+    "embedding_map": "embedding_map",
 }
 """The functions to be had from here, and the module of each."""
 
