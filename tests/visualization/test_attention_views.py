@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -13,6 +14,7 @@ from sightline.errors import SightlineError, UnknownName
 from sightline.models.attention import attention_weights
 from sightline.visualization.attention import attention, attention_rollout, position_similarity
 from sightline.visualization.attention_trace import traced_attention, weights_of
+from sightline.visualization.evidence_figures import draw_patch_boxes
 from sightline.visualization.patch_boxes import patch_boxes
 from tests.visualization.networks import built, picture_for, same_state, state_of
 
@@ -196,6 +198,11 @@ def test_boxes_are_the_networks_own() -> None:
     with torch.no_grad():
         assert np.array_equal(found.values, model.boxes(x)[1][0].numpy())
     assert found.grid == (4, 4) and found.values.min() >= 0 and found.values.max() <= 64
+    assert (
+        found.values[:, :2] == found.values[:, 2:]
+    ).any()  # half a box is nothing where its prediction is negative
+    drawn = np.asarray(draw_patch_boxes(found, Image.new("RGB", (64, 64), "blue"), side=256))
+    assert (drawn == (255, 200, 60)).all(2).any()
     with pytest.raises(SightlineError, match="stages 2 to 4 have them"):
         patch_boxes(model, x, stage=1)
     with pytest.raises(SightlineError, match="dpt_tiny, dpt_small and dpt_medium have boxes"):

@@ -29,7 +29,7 @@ def look(
     html: Annotated[Path | None, option("FILE", "One page with all views instead.")] = None,
     trust: Annotated[bool, typer.Option("--trust/--no-trust", help="Test the maps of evidence.")] = True,
 ) -> None:  # fmt: skip
-    """Look into a network: its view of PICTURE, and why it answers so."""
+    """Show what a network makes of a picture, and why it answers so."""
     from sightline.files import write_beside
     from sightline.report.look_page import render, save_figures
     from sightline.report.looking import look as take

@@ -244,7 +244,9 @@ def attention_view(request: Request) -> Iterator[Figure]:
     rows, columns = record.grid
     if rows:
         place = (rows // 2, columns // 2)
-        scale = f"full colour is {attention_scale(record.from_patch(*place)):.2g}; an even share is {1 / cells:.2g}"
+        keys = record.values.shape[-1]
+        fullest = attention_scale(record.from_patch(*place), keys)
+        scale = f"full colour is {fullest:.2g}; an even share is {1 / keys:.2g}"
         shows = f"What the framed patch (row {place[0]}, column {place[1]}) takes its values from."
         drawn = draw_attention(record, request.seen, patch=place)
         yield Figure(f"{record.layer}: a patch in the middle", drawn, shows, scale)

@@ -100,7 +100,7 @@ def draw_attention(
     asks is framed, and so are the windows of a layer that has them.
     """
     values = record.mean() if patch is None else record.from_patch(*patch)
-    scale = attention_scale(values)
+    scale = attention_scale(values, None if patch is None else record.values.shape[-1])
     tiles = []
     for head in values:
         tile = tinted(picture, enlarged(head, record.picture), scale, side)
@@ -120,10 +120,13 @@ def draw_attention(
     return mosaic(np.stack(tiles), columns=columns, gap=8)
 
 
-def attention_scale(values: Floats) -> float:
-    """The share of attention that is drawn full; `UNIFORM` times an even one, or the largest there is."""
+def attention_scale(values: Floats, keys: int | None = None) -> float:
+    """The share of attention that is drawn full: `UNIFORM` times an even one, or the largest there is.
+
+    keys: among how many it is shared out; by default the cells, of one patch's in a window those of the window.
+    """
     cells = values.shape[-2] * values.shape[-1]
-    return max(float(values.max(initial=0.0)), float(UNIFORM / cells))
+    return max(float(values.max(initial=0.0)), float(UNIFORM / (keys or cells)))
 
 
 def window_numbers(record: Attention) -> NDArray[np.int64]:
@@ -176,8 +179,9 @@ def draw_patch_boxes(
             x0, y0, x1, y1 = (record.values[i * columns + j] * (across, down, across, down)).tolist()
             home = ((j + 0.5) * canvas.width / columns, (i + 0.5) * canvas.height / rows)
             pen.line((*home, (x0 + x1) / 2, (y0 + y1) / 2), fill=(255, 255, 255), width=1)
-            pen.rectangle((x0, y0, x1, y1), outline=(0, 0, 0), width=3)
-            pen.rectangle((x0 + 1, y0 + 1, x1 - 1, y1 - 1), outline=(255, 200, 60), width=1)
+            # Dark around light, to be seen on any ground; a box may also be a line or a point.
+            pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(0, 0, 0), width=3)
+            pen.rectangle((x0, y0, x1, y1), outline=(255, 200, 60), width=1)
     return canvas
 
 
