@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import urllib.request  # noqa: F401
 
 import numpy as np
 import pytest
@@ -18,6 +19,12 @@ def sightline_home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     os.environ["SIGHTLINE_HOME"] = str(home)
     return home
+
+
+@pytest.fixture(autouse=True)
+def fresh_opener(monkeypatch):
+    """Python keeps the proxies that it found at its first download; a test with proxies of its own must not last."""
+    monkeypatch.setattr("urllib.request._opener", None)
 
 
 def draw(kind: str, size: int, rng: np.random.Generator) -> Image.Image:

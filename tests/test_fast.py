@@ -130,8 +130,8 @@ def test_where_places_are_computed_they_stay_in_float32() -> None:
 
 
 def test_what_gains_nothing_or_is_too_small_answers_itself() -> None:
-    small = create_model("lecture_net").eval()
-    assert fast_copy(small, (1, 28, 28)).network is small
+    small = create_model("lenet5").eval()
+    assert fast_copy(small, (1, 32, 32)).network is small
     exact = create_model("resnet18", num_classes=3).eval()
     assert fast_copy(exact, (3, 64, 64), "fp32").network is exact
     # last maps of a single pixel: folded, but in float32
