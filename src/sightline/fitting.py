@@ -48,6 +48,7 @@ class Fit:
     checkpoints: Checkpoints
     log: str | None
     begun: float
+    resumed: bool = False
 
 
 def begin(
@@ -118,7 +119,7 @@ def resume(
             )
         dataset = opened(place, processes)
         checkpoints = Checkpoints(run.checkpoints, checkpoint_seconds)
-        fit = Fit(run, source_name(place), processes, watch, checkpoints, log, begun)
+        fit = Fit(run, source_name(place), processes, watch, checkpoints, log, begun, resumed=True)
         with working_on(fit):
             job = prepare(dataset, recipe, watch, processes, splits=run.splits)
             job.reasons = list(facts.get("reasons", job.reasons))
@@ -149,7 +150,7 @@ def resumable(run: Run) -> Run:
 def working_on(fit: Fit) -> Iterator[None]:
     """Within, this process alone works on the run; one that ends early says what there is and how to go on.
 
-    A run without model and checkpoint is removed.
+    A run begun here that has neither model nor checkpoint is removed.
     """
     run, source = fit.run, fit.source or "DATA"
     if not fit.processes.main:
@@ -170,6 +171,8 @@ def working_on(fit: Fit) -> Iterator[None]:
                     + (f" The best model so far is in {run}; {measure}." if run.has_model else "")
                 ) from None
             if not run.has_model and not fit.checkpoints.steps():
+                if fit.resumed:  # another process made it: not ours to remove
+                    raise
                 fit.checkpoints.discard()
                 run.discard()
                 if isinstance(error, KeyboardInterrupt):
@@ -243,9 +246,9 @@ def opened(source: str | Path | ImageDataset, processes: Processes) -> ImageData
     """The data set of `source`; the main process goes first, so that an archive is unpacked once."""
     if isinstance(source, ImageDataset):
         return source
-    if processes.count > 1:
-        processes.on_main(lambda: len(open_dataset(source)))
-    return open_dataset(source)
+    found: list[ImageDataset] = []
+    processes.on_main(lambda: found.append(open_dataset(source)))
+    return found[0] if found else open_dataset(source)
 
 
 def source_name(source: str | Path | ImageDataset) -> str | None:

@@ -280,6 +280,20 @@ def assert_scores_same(run: Path, expected: Path) -> None:
     assert {name for name in right if left[name] != right[name]} <= {"splits.csv"}
 
 
+def test_a_resume_that_is_refused_removes_nothing(fits, shapes, tmp_path):
+    out = stopped(fits, shapes, tmp_path / "run")
+    for name in ("model.json", "model.safetensors"):
+        (out / name).unlink()
+    shutil.rmtree(out / "checkpoints")
+    before = sorted(path.name for path in out.iterdir() if path.name != ".lock")
+    (tmp_path / "other").mkdir()
+    shutil.copytree(shapes / "disc", tmp_path / "other" / "disc")
+    shutil.copytree(shapes / "square", tmp_path / "other" / "square")
+    with pytest.raises(SightlineError):
+        fit(tmp_path / "other", resume=out, quiet=True)
+    assert sorted(path.name for path in out.iterdir()) == before
+
+
 def test_a_data_set_made_in_python_is_given_again(fits, shapes, straight, tmp_path):
     out = stopped(fits, shapes, tmp_path / "run")
     facts = json.loads((out / "run.json").read_text())

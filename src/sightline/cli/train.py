@@ -50,7 +50,9 @@ def fit(
     values: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     values |= {key: None for key, value in values.items() if value == "auto" and key != "weights"}
     values |= parse_settings(settings or [])
-    if find_lr and data:
+    if find_lr:
+        if data is None:
+            raise SightlineError("--find-lr needs DATA, the pictures to try learning rates on.")
         from sightline.training.find_lr import curve_file
 
         path = curve_file(out)

@@ -24,7 +24,6 @@ from sightline.errors import SightlineError
 Rule = Callable[[Tensor, Tensor], Tensor]
 
 RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
-RELU6 = {F.relu6, F.hardtanh}
 CLAMP = {torch.clamp, Tensor.clamp, Tensor.clamp_, torch.clip, Tensor.clip, Tensor.clip_}
 CLAMP_MIN = {torch.clamp_min, Tensor.clamp_min, Tensor.clamp_min_}
 IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_, Tensor.clamp_, Tensor.clip_, Tensor.clamp_min_}
