@@ -1,7 +1,8 @@
 """Fits in processes of their own that begin at once: this one imports everything, and forks for each line of stdin.
 
-A line is JSON: `arguments` of sightline.fit, and optionally `trouble`, what is to happen in the middle of it. For each,
-two lines come back: the child's process number, and, when it has ended, its exit status (-9 for SIGKILL).
+A line is JSON: `arguments` of sightline.fit, and optionally `trouble`, what is to happen in the middle of it; the
+child's process number comes back. An empty line waits for the child; its exit status comes back (-9 for SIGKILL). Until
+then the number stays the child's, even when it has ended, so that a signal that is late strikes nobody else.
 """
 
 from __future__ import annotations
@@ -80,7 +81,12 @@ def child(job: dict[str, Any]) -> int:
 
 
 def main() -> None:
+    number = 0
     for line in sys.stdin:
+        if not line.strip():
+            _, status = os.waitpid(number, 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)
+            continue
         number = os.fork()
         if number == 0:
             status = 1
@@ -91,8 +97,6 @@ def main() -> None:
             finally:
                 os._exit(status)
         print(number, flush=True)
-        _, status = os.waitpid(number, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,8 @@ class Fits:
 
     def end(self) -> int:
         """Wait for it; its exit status."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
     def __call__(self, **arguments) -> int:
@@ -96,7 +98,7 @@ def assert_same(run: Path, expected: Path) -> None:
 
 
 def killed_and_resumed(fits: Fits, source: Path, out: Path, seconds: float, most: int, settings: dict) -> int:
-    """Fit, with kills at random moments until `most` of them or the end of the run; how many there were."""
+    """Fit, with kills at random moments until `most` of them or the end of the run; how many struck before it ended."""
     rng, kills = random.Random(), 0
     while True:
         begun = (out / "recipe.json").exists() and (out / "splits.csv").exists()
@@ -120,9 +122,14 @@ def test_kills_at_random_moments_change_no_bit(fits, shapes, straight, tmp_path,
     assert fits(source=shapes, out=tmp_path / "timed", **SMALL | {"workers": workers}) == 0
     seconds = time.monotonic() - begun
     assert_same(tmp_path / "timed", straight)
-    kills = killed_and_resumed(fits, shapes, tmp_path / "run", seconds, 2, SMALL | {"workers": workers})
-    assert_same(tmp_path / "run", straight)
-    assert kills == 2
+    kills = 0
+    for number in range(20):  # a kill may come too late: then there is another run
+        out = tmp_path / f"run{number}"
+        kills += killed_and_resumed(fits, shapes, out, seconds, 2, SMALL | {"workers": workers})
+        assert_same(out, straight)
+        if kills >= 2:
+            break
+    assert kills >= 2
 
 
 EVERY = [*STEPS, *MIXINGS]
