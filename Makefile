@@ -33,7 +33,7 @@ test-full: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lock:
-	$(UV) pip compile pyproject.toml --extra parquet --group dev --universal --python-version 3.11 \
+	$(UV) pip compile pyproject.toml --extra parquet --extra clip --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --quiet --output-file requirements.lock
 
 clean:

@@ -1,0 +1,109 @@
+"""The end of a fit: the best model kept, measured on the test split, and reported."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from sightline.bundle import Bundle, Classifier
+from sightline.errors import SightlineError
+from sightline.evaluation import score
+from sightline.fitting.folder import Fit, rows_of, say_set_aside
+from sightline.run import FACTS, SCORES, Run, environment
+from sightline.training.build import model_arguments_of
+from sightline.training.plan import published_row
+from sightline.training.prepare import Job
+from sightline.training.state import TrainState
+
+
+def keep(run: Run, job: Job, state: TrainState) -> None:
+    """Write the best model so far into the run."""
+    assert state.best is not None
+    make_bundle(job, state.best.weights).save(run.path)
+
+
+def make_bundle(job: Job, weights: dict[str, Any]) -> Bundle:
+    """What is kept and served of `job` with `weights`."""
+    assert job.recipe.model.name is not None
+    published = published_row(job.recipe.model.name, job.recipe.model.weights or "none")
+    return Bundle(
+        architecture=job.recipe.model.name,
+        arguments=model_arguments_of(job.recipe),
+        classes=tuple(job.dataset.classes),
+        preprocess=job.trainer.preprocess,
+        weights=weights,
+        licence=published.licence if published else None,
+    )
+
+
+def conclude(fit: Fit, job: Job, state: TrainState, before: float) -> None:
+    """Score the best model on the test split, spread over the processes; write scores, facts and report.
+
+    `before`: seconds that the run had taken when it was resumed.
+    """
+    from sightline.report import ReportData, write_report
+
+    run, processes, watch = fit.run, fit.processes, fit.watch
+    test = job.dataset.split("test")
+    assert state.best is not None
+    if processes.main and not run.has_model:  # its files were lost, but a checkpoint has the weights
+        keep(run, job, state)
+    classifier = run.classifier if processes.main else Classifier(make_bundle(job, state.best.weights))
+    mine = processes.part(np.arange(len(test)))
+    found, answers, failures = classifier.probabilities_of(
+        test.subset(mine), lambda done: watch.reading(done * processes.count, len(test), "test pictures")
+    )
+    late = rows_of(state.failures.values())
+    late += [{"ref": str(failure.path), "reason": failure.reason} for failure in failures]
+    gathered = processes.gather((mine[found], answers, late))
+    if not processes.main:
+        return
+    indices = np.concatenate([part[0] for part in gathered])
+    probabilities = np.concatenate([part[1] for part in gathered])
+    late = [row for part in gathered for row in part[2]]
+    say_set_aside(late, watch)
+    set_aside = rows_of(job.set_aside) + late
+    if not len(indices):
+        raise SightlineError(f"None of the {len(test):,} test pictures of {job.dataset.name} could be read.")
+    tested = test.subset(indices)
+    scores = score(probabilities, tested.targets, classifier.classes, split="test")
+    run.write_json(SCORES, scores.to_dict())
+    seconds = round(before + time.perf_counter() - fit.begun, 1)
+    machine = environment() | {"processes": processes.count}
+    counts = {name: job.dataset.split(name).class_counts().tolist() for name in ("train", "val", "test")}
+    write_report(
+        run.report,
+        ReportData(
+            title=run.path.name,
+            created=run.read_json(FACTS)["created"],
+            dataset={
+                "name": job.dataset.name,
+                "source": fit.source or job.dataset.name,
+                "classes": list(job.dataset.classes),
+                "counts": counts,
+                "set_aside": set_aside,
+            },
+            recipe=job.recipe.to_dict(),
+            reasons=job.reasons,
+            history=[row | {"best": row["epoch"] == state.best.epoch} for row in state.history],
+            scores=scores,
+            probabilities=probabilities,
+            targets=tested.targets,
+            refs=[tested.ref(i) for i in range(len(tested))],
+            picture=tested.read,
+            model=classifier.network,
+            preprocess=classifier.preprocess,
+            environment=machine | {"device": job.recipe.device, "seconds": seconds},
+        ),
+    )
+    run.add_facts(
+        status="complete",
+        seconds=seconds,
+        best_epoch=state.best.epoch,
+        reasons=job.reasons,
+        set_aside=set_aside,
+        environment=machine,
+    )
+    fit.checkpoints.discard()
