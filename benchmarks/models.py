@@ -16,7 +16,7 @@ installed reference and no row.
 
 The rows go to `models.csv` beside this file as they come, and as a table to stdout; last results: see that file. At
 the end a network trained on digits is asked both ways: how often does what is shipped decide as float32 does?
-A full run takes about a quarter of an hour on two cores.
+A full run takes half an hour or more on two cores.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from training import processor
 
 Call = Callable[[], Any]
-ROUNDS, ROUNDS_OF_ONE = 15, 25  # of single pictures, which take a few milliseconds, more
+# At least so many rounds, and on until the interval of `same` is no wider than twice WIDTH,
+# or so many rounds or seconds were spent: when to stop depends on the width alone, never on where the ratio lies.
+ROUNDS, WIDTH, MOST_ROUNDS, MOST_SECONDS = 15, 0.015, 400, 150.0
 FIELDS = (
     "network", "reference", "task", "batch", "rounds", "threads", "processor",
     "theirs_ms", "ours_ms", "shipped_ms", "same", "same_low", "same_high", "shipped", "shipped_low", "shipped_high",
@@ -164,16 +166,24 @@ def training_steps(case: Case, ours: nn.Module, theirs: nn.Module) -> tuple[Call
 
 
 # ------------------------------------------------------------------------------------------------- measuring
-def take_turns(calls: Sequence[Call], rounds: int) -> np.ndarray:
+def take_turns(calls: Sequence[Call]) -> np.ndarray:
     """Seconds (rounds, calls). Who begins changes from round to round; the first rounds warm up and are left out."""
-    times = np.zeros((rounds + 2, len(calls)))
-    for number in range(rounds + 2):
+    times: list[list[float]] = []
+    started = time.perf_counter()
+    while True:
+        times.append([0.0] * len(calls))
         for k in range(len(calls)):
-            which = (number + k) % len(calls)
+            which = (len(times) + k) % len(calls)
             begun = time.perf_counter()
             calls[which]()
-            times[number, which] = time.perf_counter() - begun
-    return times[2:]
+            times[-1][which] = time.perf_counter() - begun
+        rounds = len(times) - 2
+        if rounds >= ROUNDS and rounds % 5 == 0:
+            measured = np.array(times[2:])
+            _, low, high = ratio(measured[:, 0], measured[:, 1])
+            spent = time.perf_counter() - started
+            if high - low < 2 * WIDTH or rounds >= MOST_ROUNDS or spent > MOST_SECONDS:
+                return measured
 
 
 def ratio(slow: np.ndarray, fast: np.ndarray, draws: int = 2000) -> tuple[float, float, float]:
@@ -195,15 +205,15 @@ def peak_memory(call: Call) -> float:
     return float(np.cumsum([size for _, size in changes]).max(initial=0)) / 1e6
 
 
-def measure(case: Case, task: str, batch: int, calls: tuple[Call, Call, Call], rounds: int) -> dict[str, Any]:
+def measure(case: Case, task: str, batch: int, calls: tuple[Call, Call, Call]) -> dict[str, Any]:
     """One row."""
-    theirs, ours, shipped = take_turns(calls, rounds).T
+    theirs, ours, shipped = take_turns(calls).T
     same, as_shipped = ratio(theirs, ours), ratio(theirs, shipped)
     theirs_mb, ours_mb = peak_memory(calls[0]), peak_memory(calls[1])
     medians = [round(statistics.median(times) * 1000, 2) for times in (theirs, ours, shipped)]
     figures = [*medians, *(round(value, 4) for value in (*same, *as_shipped))]
     memory = [round(theirs_mb, 2), round(ours_mb, 2), round(ours_mb / theirs_mb, 4)]
-    head = [case.network, case.reference, task, batch, rounds, torch.get_num_threads(), processor()]
+    head = [case.network, case.reference, task, batch, len(ours), torch.get_num_threads(), processor()]
     return dict(zip(FIELDS, [*head, *figures, *memory], strict=True))
 
 
@@ -260,7 +270,7 @@ def main() -> None:
         for task, batch in (("predict", 1), ("predict", case.batch), ("train", case.train_batch)):
             train = task == "train"
             calls = training_steps(case, ours, theirs) if train else predictions(case, ours, theirs, batch)
-            rows.append(measure(case, task, batch, calls, ROUNDS if batch > 1 else ROUNDS_OF_ONE))
+            rows.append(measure(case, task, batch, calls))
             print(line(rows[-1]), flush=True)
             with chosen.out.open("w", newline="") as file:  # after each row: nothing is lost
                 writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
