@@ -6,13 +6,14 @@ import torch
 from PIL import Image
 
 from sightline.data import ImageDataset, open_dataset
-from sightline.pipeline.cache import read_all, read_chunks
+from sightline.pipeline.cache import Canonical, read_all, read_chunks
 from sightline.pipeline.loader import PlainPictures, TrainLoader, TrainPictures
 from sightline.pipeline.order import epoch_order
 from sightline.training.prepare import canonical_stage
 from sightline.training.recipe import read_recipe
 from sightline.transforms.augment import Augment
-from sightline.transforms.preprocess import Preprocess
+from sightline.transforms.crops import RandomResizedCrop
+from sightline.transforms.preprocess import Preprocess, store_image
 
 
 @pytest.fixture
@@ -111,3 +112,28 @@ def test_an_epoch_can_begin_in_its_middle(folder):
     rest = list(loader.epoch(0, parts[3:]))
     assert len(whole) == 5
     assert [b.indices.tolist() for b in rest] == [b.indices.tolist() for b in whole[3:]]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(37, 50), (500, 375), (64, 64), (20, 900), (2300, 2000)])
+def test_the_canonical_stage_is_pillows_within_one_of_255(mode, interpolation, size):
+    rng = np.random.default_rng(0)
+    rough = rng.integers(0, 256, (size[1] // 4 + 1, size[0] // 4 + 1, 3), dtype=np.uint8)
+    picture = Image.fromarray(rough).resize(size).convert(mode)
+    for fit in ("crop", "squash"):
+        got = Canonical(64, fit, interpolation)(np.asarray(picture)).astype(int)
+        expected = np.asarray(store_image(picture, 64, fit, interpolation)).astype(int)
+        assert got.shape == expected.shape
+        assert np.abs(got - expected).max() <= 1
+        assert np.abs(got - expected).mean() < 0.25
+
+
+def test_the_part_that_is_cut_is_pillows_within_one_of_255():
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)).resize((160, 120))
+    step = RandomResizedCrop(0.2)
+    for _ in range(50):
+        u = rng.random(step.draws)
+        got = step.cut(np.asarray(picture), u, (48, 56)).astype(int)
+        assert np.abs(got - np.asarray(step.apply(picture, u, (48, 56)))).max() <= 1

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from sightline.data.image_io import ImageHeader, ImageSource, read_header, read_image
+from sightline.data.image_io import ImageHeader, ImageSource, read_header, read_image, read_pixels
 from sightline.errors import SightlineError, UnknownName, UnreadableImage
 
 SPLITS = ("train", "val", "test")
@@ -149,6 +149,16 @@ class ImageDataset:
         source = self._store.source(self._row(index))
         try:
             return read_image(source, mode)
+        except UnreadableImage as error:
+            raise UnreadableImage(error.path or self.ref(index), error.reason) from error
+
+    def read_pixels(
+        self, index: int, mode: Literal["RGB", "L"] = "RGB", at_least: int | None = None
+    ) -> NDArray[np.uint8]:
+        """What `read` gives, as uint8 (H, W) or (H, W, 3), by the fastest decoder; see `image_io.read_pixels`."""
+        source = self._store.source(self._row(index))
+        try:
+            return read_pixels(source, mode, at_least)
         except UnreadableImage as error:
             raise UnreadableImage(error.path or self.ref(index), error.reason) from error
 

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, IcoImagePlugin, Image, UnidentifiedImageError, _imaging
 
 from sightline.errors import UnreadableImage
@@ -104,7 +105,9 @@ class ImageHeader:
         return self.mode in ("1", "L", "LA", "La", "I", "F") or self.mode.startswith("I;16")
 
 
-def read_image(source: ImageSource, mode: Literal["RGB", "L"] = "RGB") -> Image.Image:
+def read_image(
+    source: ImageSource, mode: Literal["RGB", "L"] = "RGB", at_least: int | None = None
+) -> Image.Image:
     """The picture, upright, opaque and 8-bit, as a new Pillow image of `mode`.
 
     `source` is a path (a `str` is always a path), the bytes of a file, a Pillow image (its current frame), or
@@ -113,6 +116,9 @@ def read_image(source: ImageSource, mode: Literal["RGB", "L"] = "RGB") -> Image.
 
     `info["flags"]` of the result is a tuple that says what was done: `SCALED_16_BIT`, `SCALED_OWN_RANGE`,
     `ON_WHITE`, `TURNED`. It is all that `info` holds, so that nobody turns the picture a second time.
+
+    `at_least`: a JPEG may come at half, a quarter or an eighth of its size, as long as both sides have so many pixels.
+    That is faster; the pixels are not those of a full decode that is then reduced.
 
     Raises `UnreadableImage`, and for a bad picture nothing else.
     """
@@ -125,11 +131,42 @@ def read_image(source: ImageSource, mode: Literal["RGB", "L"] = "RGB") -> Image.
             _check_size(source.size)
             return _finish(*_opaque(source), mode, _orientation(source))
         with _open_stream(source) as stream, _identify(stream) as image:
+            if at_least is not None and image.format == "JPEG":
+                image.draft(None, (at_least, at_least))
             image.load()
             _check_size(image.size)  # a few formats learn their size only now
+            if (
+                image.mode == mode and "transparency" not in image.info
+            ):  # as most are; no one else has it: no copy
+                return _finish(image._new(image.im), [], mode, _orientation(image))
             return _finish(*_opaque(image), mode, _orientation(image))
     except Exception as error:  # decoders of hostile bytes raise nearly everything
         raise _unreadable(source, error) from error
+
+
+def read_pixels(
+    source: ImageSource, mode: Literal["RGB", "L"] = "RGB", at_least: int | None = None
+) -> NDArray[np.uint8]:
+    """The values of `read_image`, uint8 (H, W) or (H, W, 3), in less time; do not write to them.
+
+    An upright JPEG of `mode` that is whole is decoded by OpenCV, whose libjpeg-turbo gives the bits of Pillow's without
+    the copies from one memory to another. `at_least`, and what is raised, are as in `read_image`.
+    """
+    if at_least is None and isinstance(source, (str, PathLike)):
+        with suppress(Exception):  # whatever it is, `read_image` says it better
+            with _open_stream(source) as stream, _identify(stream) as image:
+                plain = image.format == "JPEG" and image.mode == mode and _orientation(image) == 1
+                size = image.size
+                stream.seek(0)
+                content = stream.read() if plain else b""
+            if content.endswith(b"\xff\xd9"):  # else it is cut short, which OpenCV passes over
+                import cv2
+
+                kind = cv2.IMREAD_COLOR_RGB if mode == "RGB" else cv2.IMREAD_GRAYSCALE
+                pixels = cv2.imdecode(np.frombuffer(content, np.uint8), kind | cv2.IMREAD_IGNORE_ORIENTATION)
+                if pixels is not None and pixels.shape[1::-1] == size:
+                    return np.asarray(pixels)
+    return np.asarray(read_image(source, mode, at_least))
 
 
 def read_header(source: ImageSource) -> ImageHeader:

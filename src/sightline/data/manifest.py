@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import csv
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -107,7 +107,8 @@ def _repeated(
 
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a manifest, streamed. Raises `SightlineError`, with the line."""
-    table = _parquet_cells(path) if path.suffix.lower() == ".parquet" else _delimited_cells(path)
+    known = {*PATH_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS, ROOT_COLUMN}
+    table = read_cells(path, known.__contains__)
     _, header = next(table)
     columns = [name.strip().lower() for name in header]
     path_at = _find_column(path, "a picture", PATH_COLUMNS, columns)
@@ -127,6 +128,16 @@ def read_rows(path: Path) -> Iterator[Row]:
             if split == NO_SPLIT:
                 _fail(path, line, f"the split is {cells[split_at]!r}; train, val or test is needed")
         yield Row(line, name, label, split, "" if root_at is None else cells[root_at])
+
+
+def read_cells(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[int, Sequence[str]]]:
+    """Line numbers and cells of a table, the header's first; blank lines are left out.
+
+    Of Parquet only the columns are read whose lower-case names are `wanted`. Raises `SightlineError`.
+    """
+    if path.suffix.lower() == ".parquet":
+        return _parquet_cells(path, wanted)
+    return _delimited_cells(path)
 
 
 def _find_column(path: Path, what: str, names: Sequence[str], columns: Sequence[str]) -> int:
@@ -154,7 +165,6 @@ def _fail(path: Path, line: int, what: str) -> NoReturn:
 
 
 def _delimited_cells(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
-    """Line numbers and cells, the header's first; blank lines are left out."""
     try:
         with path.open("rb") as file:
             if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
@@ -179,8 +189,8 @@ def _delimited_cells(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
         raise SightlineError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _parquet_cells(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
-    """Row numbers, the header's 1, and cells of the columns that a manifest knows, as text."""
+def _parquet_cells(path: Path, known: Callable[[str], bool]) -> Iterator[tuple[int, Sequence[str]]]:
+    """Row numbers, the header's 1, and cells of the columns that are `known`, as text."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -188,11 +198,10 @@ def _parquet_cells(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
         raise SightlineError(
             f"Reading {path} needs pyarrow, which is not installed: pip install sightline[parquet]."
         ) from error
-    known = {*PATH_COLUMNS, *LABEL_COLUMNS, *SPLIT_COLUMNS, ROOT_COLUMN}
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             names: list[str] = file.schema_arrow.names
-            wanted = [name for name in names if name.strip().lower() in known]
+            wanted = [name for name in names if known(name.strip().lower())]
             for name in wanted:
                 kind = file.schema_arrow.field(name).type
                 if pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind):

@@ -1,7 +1,7 @@
 """Prepared pictures held in memory, and the threads that prepare them.
 
-Every picture takes the same canonical stage (full decode, antialiased resize, uint8) whether it is held here or
-read again each epoch, so the cache changes no bit of what is trained on.
+Every picture takes the same canonical stage (full decode, antialiased resize, uint8) whether it is held here, stored on
+the disk (`pipeline.stored`) or read again each epoch, so the cache changes no bit of what is trained on.
 """
 
 from __future__ import annotations
@@ -17,16 +17,46 @@ import torch
 from PIL import Image
 
 from sightline.errors import UnreadableImage
+from sightline.transforms.functional import resized
+from sightline.transforms.preprocess import stored_size
 
 if TYPE_CHECKING:
     from sightline.data.dataset import ImageDataset
 
-Stage = Callable[[Image.Image], Image.Image]
 Mode = Literal["RGB", "L"]
+
+
+@dataclass(frozen=True, slots=True)
+class Canonical:
+    """The canonical stage: the short side (`crop`) or both sides (`squash`) of a training picture at `size` pixels.
+
+    scaled: JPEGs may be decoded at half, a quarter or an eighth of their size, where their short side then still has
+    `size` pixels. Faster, and other pixels: not the default.
+    """
+
+    size: int
+    fit: str
+    interpolation: str = "bilinear"
+    scaled: bool = False
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """A picture, read as `at_least` allows, as it is kept: uint8 (H, W) or (H, W, 3)."""
+        width, height = stored_size((pixels.shape[1], pixels.shape[0]), self.size, self.fit)
+        return resized(pixels, (height, width), self.interpolation)
+
+    @property
+    def at_least(self) -> int | None:
+        """For `ImageDataset.read`: how small a picture may be decoded."""
+        return self.size if self.scaled else None
+
+
+Stage = Canonical | Callable[[Image.Image], Image.Image]
 
 # Pictures that take less than this share of the free memory are held.
 MEMORY_SHARE = 0.3
 CHUNK = 256
+# So many threads more than cores read: at any time some wait for the disk or for the interpreter lock.
+WAITING = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +82,15 @@ class Prepared(NamedTuple):
 
 def stack(arrays: Sequence[np.ndarray]) -> torch.Tensor:
     """uint8 arrays (H, W) or (H, W, 3) of one size as one tensor (N, C, H, W)."""
-    batch = np.stack(arrays)
-    batch = batch[:, None] if batch.ndim == 3 else batch.transpose(0, 3, 1, 2)
-    return torch.from_numpy(np.ascontiguousarray(batch))
+    return as_batch(np.stack(arrays))
+
+
+def as_batch(batch: np.ndarray) -> torch.Tensor:
+    """uint8 (N, H, W) or (N, H, W, 3) as a tensor (N, C, H, W) that shares its memory.
+
+    Colours stay last there, as they come and as convolutions like them: torch calls that channels-last.
+    """
+    return torch.from_numpy(batch[:, None] if batch.ndim == 3 else batch.transpose(0, 3, 1, 2))
 
 
 def cores() -> int:
@@ -72,11 +108,13 @@ def read_chunks(
 
     def one(index: int) -> np.ndarray | Failure:
         try:
-            return np.asarray(stage(dataset.read(index, mode=mode)))
+            if isinstance(stage, Canonical):
+                return stage(dataset.read_pixels(index, mode, stage.at_least))
+            return np.asarray(stage(dataset.read(index, mode)))
         except UnreadableImage as error:
             return Failure(index, dataset.ref(index), error.reason)
 
-    with ThreadPoolExecutor(threads or cores()) as pool:
+    with ThreadPoolExecutor(threads or cores() + WAITING) as pool:
         starts = range(0, len(dataset), size)
         ahead = [pool.submit(one, i) for i in range(min(size, len(dataset)))]
         for start in starts:

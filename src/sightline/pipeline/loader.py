@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,10 +13,21 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sightline.errors import UnreadableImage
-from sightline.pipeline.cache import CHUNK, Failure, Prepared, Stage, read_chunks, stack
+from sightline.pipeline.cache import (
+    CHUNK,
+    WAITING,
+    Canonical,
+    Failure,
+    Prepared,
+    as_batch,
+    cores,
+    read_chunks,
+    stack,
+)
 from sightline.pipeline.order import uniforms
+from sightline.pipeline.stored import StoredPictures
 from sightline.transforms.augment import Augment
-from sightline.transforms.crops import Crop
+from sightline.transforms.crops import Crop, RandomResizedCrop
 from sightline.transforms.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -35,29 +48,37 @@ class Batch(NamedTuple):
 class TrainPictures(Dataset[Batch]):
     """Augmented training pictures, served a batch at a time for keys (epoch, position).
 
-    `held` has the pictures after the canonical stage; without it they are read from `dataset` through `stage`.
+    `held` has the pictures after the canonical stage, `stored` those of them that are on the disk; without them they
+    are read from `dataset` through `stage`. The bits are the same.
     """
 
     def __init__(
         self,
         dataset: ImageDataset,
-        stage: Stage,
+        stage: Canonical,
         augment: Augment,
         preprocess: Preprocess,
         seed: int,
         held: Prepared | None = None,
+        stored: StoredPictures | None = None,
     ) -> None:
         self.dataset, self.stage, self.preprocess, self.seed = dataset, stage, preprocess, seed
         self.augment = augment.resized(preprocess.size)
-        self.head, self.tail = self.augment.split()
+        head, self.tail = self.augment.split()
+        # The most usual first step has a faster way of its own; what follows it works on Pillow images.
+        self.cut = head.steps[0] if head.steps and isinstance(head.steps[0], RandomResizedCrop) else None
+        self.head = replace(head, steps=head.steps[1:]) if self.cut else head
         self.cuts = any(isinstance(step, Crop) for step in self.tail.steps)
-        self.tensor = self._as_tensor(held) if held else None
-        self.arrays = held.arrays if held and self.tensor is None else None
+        self.whole = self._as_one(held) if held else None
+        self.arrays = held.arrays if held and self.whole is None else None
+        self.stored = stored
+        self.pool: ThreadPoolExecutor | None = None
 
-    def _as_tensor(self, held: Prepared) -> torch.Tensor | None:
-        """All held pictures as one tensor, where the whole augmentation can be done by the batch."""
+    def _as_one(self, held: Prepared) -> np.ndarray | None:
+        """All held pictures as one array (N, H, W, C), where the whole augmentation can be done by the batch."""
         sizes = {array.shape[:2] for array in held.arrays}
-        return held.stacked() if not self.head.steps and self._stackable(sizes) else None
+        plain = self.cut is None and not self.head.steps
+        return np.stack(held.arrays) if plain and self._stackable(sizes) else None
 
     def _stackable(self, sizes: set[tuple[int, ...]]) -> bool:
         """Whether pictures of these (height, width) take the tail in one batch, and end at the network's size."""
@@ -68,41 +89,56 @@ class TrainPictures(Dataset[Batch]):
 
     @property
     def by_the_batch(self) -> bool:
-        """Whether whole batches are cut from one tensor: so fast that worker processes would only cost."""
-        return self.tensor is not None
+        """Whether whole batches are cut from one array."""
+        return self.whole is not None
 
     def __getitems__(self, keys: list[Key]) -> Batch:
         epoch, indices = keys[0][0], np.array([index for _, index in keys])
         draws = uniforms(self.seed, epoch, indices, self.augment.draws)
         failures: list[Failure] = []
-        if self.tensor is not None:
-            images = self.augment.apply_batch(self.tensor[torch.from_numpy(indices)], draws)
+        if self.whole is not None:
+            images = self.augment.apply_batch(as_batch(self.whole[indices]), draws)
         else:
-            pictures, kept = [], []
-            head, tail = np.split(draws, [self.head.draws], axis=1)
-            for row, (index, u) in enumerate(zip(indices.tolist(), head, strict=True)):
-                try:
-                    pictures.append(self.head.apply(self._picture(index), u))
-                    kept.append(row)
-                except UnreadableImage as error:
-                    failures.append(Failure(index, self.dataset.ref(index), error.reason))
+            head, tail = np.split(draws, [self.augment.draws - self.tail.draws], axis=1)
+            each = self.pool.map if self.pool else map
+            done = list(each(self._one, indices.tolist(), head))
+            failures = [one for one in done if isinstance(one, Failure)]
+            kept = [row for row, one in enumerate(done) if not isinstance(one, Failure)]
             indices = indices[kept]
-            images = self._finish(pictures, tail[kept])
+            images = self._finish([one for one in done if not isinstance(one, Failure)], tail[kept])
         targets = torch.from_numpy(self.dataset.targets[indices].astype(np.int64))
         return Batch(images, targets, indices, failures)
 
-    def _picture(self, index: int) -> Image.Image:
-        if self.arrays is not None:
-            return Image.fromarray(self.arrays[index])
-        return self.stage(self.dataset.read(index, mode=self.preprocess.mode))
+    def use_threads(self, wanted: bool) -> None:
+        """Work on the pictures of a batch on all cores: decoders and resizes release the interpreter lock."""
+        self.pool = ThreadPoolExecutor(cores() + WAITING) if wanted and cores() > 1 else None
 
-    def _finish(self, pictures: list[Image.Image], u: np.ndarray) -> torch.Tensor:
+    def _one(self, index: int, u: np.ndarray) -> np.ndarray | Failure:
+        """The picture at `index` as the head of the augmentation leaves it."""
+        try:
+            pixels = self._pixels(index)
+        except UnreadableImage as error:
+            return Failure(index, self.dataset.ref(index), error.reason)
+        if self.cut:
+            pixels, u = self.cut.cut(pixels, u[: self.cut.draws], self.augment.size), u[self.cut.draws :]
+        return np.asarray(self.head.apply(Image.fromarray(pixels), u)) if self.head.steps else pixels
+
+    def _pixels(self, index: int) -> np.ndarray:
+        """The picture at `index` after the canonical stage."""
+        array = self.arrays[index] if self.arrays is not None else None
+        if array is None and self.stored is not None:
+            array = self.stored.find(index)
+        if array is not None:
+            return array
+        return self.stage(self.dataset.read_pixels(index, self.preprocess.mode, self.stage.at_least))
+
+    def _finish(self, pictures: list[np.ndarray], u: np.ndarray) -> torch.Tensor:
         """The tail of the augmentation, by the batch where the pictures are of one size, and the network's size."""
         if not pictures:
             return torch.empty(0, dtype=torch.uint8)
-        if self._stackable({(p.height, p.width) for p in pictures}):
-            return self.tail.apply_batch(stack([np.asarray(p) for p in pictures]), u)
-        done = [self.tail.apply(p, row) for p, row in zip(pictures, u, strict=True)]
+        if self._stackable({pixels.shape[:2] for pixels in pictures}):
+            return self.tail.apply_batch(stack(pictures), u)
+        done = [self.tail.apply(Image.fromarray(p), row) for p, row in zip(pictures, u, strict=True)]
         size = self.preprocess.size[::-1]
         return stack([np.asarray(p if p.size == size else self.preprocess.image(p)) for p in done])
 
@@ -130,13 +166,18 @@ def unchanged(batch: Any) -> Any:
 
 
 class TrainLoader:
-    """Batches of `pictures`, an epoch at a time, from `workers` processes that start once (0: in this one).
+    """Batches of `pictures`, an epoch at a time, from `workers` processes that start once (0: threads of this one).
+
+    What is cut from one array by the batch is so fast that processes would only cost: there are none then.
 
     `pinned` batches lie in memory from which a GPU fetches them while it computes.
     """
 
     def __init__(self, pictures: TrainPictures, workers: int, pinned: bool = False) -> None:
         self.augment = pictures.augment
+        if pictures.by_the_batch:
+            workers = 0
+        pictures.use_threads(not workers and not pictures.by_the_batch)
         self.sampler = StepSampler()
         self.loader: DataLoader[Any] = DataLoader(
             pictures,

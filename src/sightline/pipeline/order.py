@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 # Purposes share a seed but must not share numbers.
-AUGMENT, ORDER, MIX = 0, 1, 2
+AUGMENT, ORDER, MIX, CAPTION = 0, 1, 2, 3
 
 MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], dtype=np.uint64)
 WEYL = (0x9E3779B9, 0xBB67AE85)

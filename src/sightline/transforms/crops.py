@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from sightline.errors import SightlineError
-from sightline.transforms.functional import Fill, crop_batch, crop_picture
+from sightline.transforms.functional import Fill, crop_batch, crop_picture, resized
 from sightline.transforms.step import Picture, Size, Step, between, check, sides
 
 
@@ -125,6 +125,11 @@ class RandomResizedCrop(Step):
         w = min(width, round(height * self.ratio))
         h = min(height, round(width * self.ratio))
         return (height - h) // 2, (width - w) // 2, h, w
+
+    def cut(self, pixels: np.ndarray, u: np.ndarray, size: Size | None) -> np.ndarray:
+        """`apply` to uint8 (H, W) or (H, W, 3), within 1 of 255, as training uses it; only the part is touched."""
+        top, left, h, w = self.box(pixels.shape[0], pixels.shape[1], u)
+        return resized(pixels[top : top + h, left : left + w], size or (pixels.shape[0], pixels.shape[1]))
 
     def apply(self, image: Picture, u: np.ndarray, size: Size | None) -> Picture:
         top, left, h, w = self.box(*sides(image), u)

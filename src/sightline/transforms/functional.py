@@ -6,13 +6,33 @@ Integer shifts are index arithmetic, so one picture and a whole batch get the sa
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 Fill = Literal["zero", "reflect"]
+
+# Pillow's pixels come in memory that may not be written to, which nobody here does. (Not only for the time of a call:
+# filters that come and go are not safe where several threads work.)
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+
+
+def resized(pixels: np.ndarray, size: tuple[int, int], interpolation: str = "bilinear") -> np.ndarray:
+    """uint8 `pixels` (H, W) or (H, W, 1 to 4), a view or not, antialiased to (height, width) `size`.
+
+    torch's kernel for 8 bits: within 1 of 255 of Pillow's, and two to three times as fast.
+    """
+    if pixels.shape[:2] == size:
+        return pixels
+    # The batch of one is made before colours are moved: so torch sees that they are last in memory, and leaves them so.
+    batch = torch.from_numpy(pixels if pixels.ndim == 3 else pixels[:, :, None])[None].permute(0, 3, 1, 2)
+    done = F.interpolate(batch, size, mode=interpolation, antialias=True, align_corners=False)
+    last: np.ndarray = np.ascontiguousarray(done.permute(0, 2, 3, 1).numpy())[0]
+    return last if pixels.ndim == 3 else last[:, :, 0]
 
 
 def source_indices(start: np.ndarray, length: int, size: int, fill: Fill) -> tuple[np.ndarray, np.ndarray]:
@@ -58,17 +78,17 @@ def cut_out(
     above, before = max(0, -int(top.min())), max(0, -int(left.min()))
     below = max(0, int(top.max()) + size[0] - height)
     after = max(0, int(left.max()) + size[1] - width)
-    pixels = images.numpy()
+    pixels = images.permute(0, 2, 3, 1).numpy()  # a row is one piece of memory where colours are last
     if fill == "zero":  # by hand: np.pad takes as long as all the copies below
-        padded = np.zeros((n, channels, above + height + below, before + width + after), dtype=pixels.dtype)
-        padded[:, :, above : above + height, before : before + width] = pixels
+        padded = np.zeros((n, above + height + below, before + width + after, channels), dtype=pixels.dtype)
+        padded[:, above : above + height, before : before + width] = pixels
         pixels = padded
     else:
-        pixels = np.pad(pixels, ((0, 0), (0, 0), (above, below), (before, after)), mode="reflect")
-    out = np.empty((n, channels, *size), dtype=pixels.dtype)
+        pixels = np.pad(pixels, ((0, 0), (above, below), (before, after), (0, 0)), mode="reflect")
+    out = np.empty((n, *size, channels), dtype=pixels.dtype)
     for k, (y, x) in enumerate(zip((top + above).tolist(), (left + before).tolist(), strict=True)):
-        out[k] = pixels[k, :, y : y + size[0], x : x + size[1]]
-    return torch.from_numpy(out)
+        out[k] = pixels[k, y : y + size[0], x : x + size[1]]
+    return torch.from_numpy(out).permute(0, 3, 1, 2)
 
 
 def crop_picture(image: Image.Image, top: int, left: int, size: tuple[int, int], fill: Fill) -> Image.Image:

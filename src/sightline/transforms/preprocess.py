@@ -108,14 +108,17 @@ def center_box(
     return left * x, top * y, min((left + crop[0]) * x, width), min((top + crop[1]) * y, height)
 
 
-def store_image(picture: Image.Image, size: int, fit: str, interpolation: str = "bilinear") -> Image.Image:
-    """The training path's canonical stage: the short side (`crop`) or both sides (`squash`) at `size` pixels."""
+def stored_size(source: tuple[int, int], size: int, fit: str) -> tuple[int, int]:
+    """The (width, height) to train on, from that of a picture: the short side (`crop`) or both are `size` pixels."""
     if fit == "squash":
-        target = (size, size)
-    else:
-        short = min(picture.size)
-        width, height = (size if s == short else int(size * s / short) for s in picture.size)
-        target = (width, height)
+        return size, size
+    width, height = (size if side == min(source) else int(size * side / min(source)) for side in source)
+    return width, height
+
+
+def store_image(picture: Image.Image, size: int, fit: str, interpolation: str = "bilinear") -> Image.Image:
+    """`picture` at the size at which it is trained on, by Pillow's resize."""
+    target = stored_size(picture.size, size, fit)
     return picture if picture.size == target else picture.resize(target, RESAMPLING[interpolation])
 
 
