@@ -13,7 +13,9 @@ from sightline.visualization.receptive_field import ReceptiveField, receptive_fi
 from tests.models.reduced import ARGUMENTS, reduced, side
 
 CONVOLUTIONAL = [
-    name for name in ARGUMENTS if not name.startswith(("vit", "swin", "pvt", "dpt", "lecture_vit"))
+    name
+    for name in ARGUMENTS
+    if not name.startswith(("vit", "swin", "pvt", "dpt", "lecture_vit", "clip_vit"))
 ]
 # Variants that differ in depth alone are one network once they are reduced.
 EACH = (

@@ -146,10 +146,19 @@ def evidence_view(name: str) -> Callable[[Request], Iterator[Figure]]:
         shows = (
             f"{sentence(request)}; {where}; sum {record.values.sum():.3g} of a score of {record.score:.3g}."
         )
-        if name in ("cam", "guided_backprop", "occlusion"):
+        if isinstance(record, pixel_evidence.Integrated):
+            gain = record.score - record.baseline_score
+            shows = f"{sentence(request)}; {where}; sum {record.values.sum():.3g} of a gain of {gain:.3g}."
+        elif name in ("cam", "guided_backprop", "occlusion"):
             shows = f"{sentence(request)}; {where}; score {record.score:.3g}."
         image = evidence_figures.draw_evidence(record, request.seen)
-        trust, warns = verdicts(request, record, view)
+        trust: tuple[str, ...] = ()
+        warns = False
+        if request.trust or record.empty:  # which is said without any test
+            dear = record.view in ("occlusion", "integrated_gradients")  # each map takes dozens of runs
+            trust, warns = tested(
+                request.subject.model, request.x, record, view, steps=12, draws=1 if dear else 3
+            )
         yield Figure(
             record.view.replace("_", " "), image, shows, evidence_figures.scale_text(record), trust, warns
         )
@@ -163,24 +172,25 @@ def sentence(request: Request) -> str:
     return f"For {classes[request.target]}{versus}"
 
 
-def verdicts(
-    request: Request, record: Evidence, view: Callable[[nn.Module, torch.Tensor], Evidence]
+def tested(
+    model: nn.Module,
+    x: torch.Tensor,
+    record: Evidence,
+    view: Callable[[nn.Module, torch.Tensor], Evidence],
+    *,
+    steps: int,
+    draws: int,
 ) -> tuple[tuple[str, ...], bool]:
-    """What the tests of trust say of a map, and whether one of them warns."""
+    """What the tests of trust say of a map that `view` made, and whether one of them warns."""
     from sightline.visualization.trust import deletion_insertion, randomisation_test
 
     if record.empty:
         return (
             "There is no evidence to speak of: all values are below a hundredth of the logits' spread.",
         ), True
-    if not request.trust:
-        return (), False
-    model = request.subject.model
-    faithful = deletion_insertion(model, request.x, record, steps=12, shuffles=2)
-    dear = record.view in ("occlusion", "integrated_gradients")  # each map takes dozens of runs
-    forgotten = randomisation_test(model, request.x, view, steps=1, draws=1 if dear else 3)
-    sentences = (faithful.verdict, forgotten.verdict)
-    return sentences, not faithful.passed or forgotten.passed is False
+    faithful = deletion_insertion(model, x, record, steps=steps, shuffles=2)
+    forgotten = randomisation_test(model, x, view, steps=1, draws=draws)
+    return (faithful.verdict, forgotten.verdict), not faithful.passed or forgotten.passed is False
 
 
 def filters_view(request: Request) -> Iterator[Figure]:

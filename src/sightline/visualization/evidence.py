@@ -34,7 +34,8 @@ from sightline.visualization.probe import Question, as_found, gradients, picture
 LITTLE = 0.01
 """The share of the spread of the logits below which evidence counts as none."""
 AT_ONCE = 16
-"""Layers that one backward pass is asked about, from the last one on."""
+"""Layers that one backward pass is asked about at most; the first pass asks about the last one alone, which mostly
+is the one, each further pass about twice as many."""
 NO_PLACE = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout, nn.Dropout2d, nn.Identity)
 
 
@@ -332,10 +333,12 @@ def last_with_a_say(model: nn.Module, outputs: list[Output], score: Tensor) -> t
     for group in named.values():
         whole = [one for one in group if one.version == one.tensor._version] or group
         distinct.append(next((one for one in whole if one.name in stages), whole[-1]))
-    for end in range(len(distinct), 0, -AT_ONCE):
-        some = distinct[max(0, end - AT_ONCE) : end]
+    end, count = len(distinct), 1
+    while end > 0:
+        some = distinct[max(0, end - count) : end]
         slopes = gradients(score, [one.tensor for one in some])
         for one, slope in zip(reversed(some), reversed(slopes), strict=True):
             if slope is not None and bool(one.places.fold(slope).any()):
                 return one, slope
+        end, count = end - count, min(2 * count, AT_ONCE)
     return distinct[-1], torch.zeros_like(distinct[-1].tensor)

@@ -30,6 +30,7 @@ MILESTONES = {
     "pvt_small": "a pyramid of tokens, attention on reduced keys",
     "swin_tiny_patch4_window7_224": "attention in windows that shift from layer to layer",
     "dpt_small": "patches whose place and size are learnt from the picture",
+    "clip_vit_large_patch14_336": "no list of classes: pictures and sentences in one space",
 }
 
 

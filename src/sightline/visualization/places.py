@@ -38,7 +38,9 @@ def places_of(model: nn.Module, x: Tensor, output: object) -> Places | None:
 
     A single cell is no place: it has nothing to tell apart.
     """
-    if not isinstance(output, Tensor) or len(output) != len(x) or not output.is_floating_point():
+    if not isinstance(output, Tensor) or not output.ndim or not output.is_floating_point():
+        return None
+    if output.shape[0] != x.shape[0]:
         return None
     size = (x.shape[2], x.shape[3])
     if output.ndim == 4:

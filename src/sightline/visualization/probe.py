@@ -22,11 +22,14 @@ def as_found(model: nn.Module) -> Iterator[None]:
     """Run `model` in evaluation mode; afterwards each of its modules has the mode it had."""
     modes = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()
+        # Setting an attribute of hundreds of modules takes its time.
+        if any(training for _, training in modes):
+            model.eval()
         yield
     finally:
         for module, training in modes:
-            module.training = training
+            if module.training != training:
+                module.training = training
 
 
 def picture_of(model: nn.Module, x: Tensor) -> Tensor:

@@ -64,10 +64,10 @@ class Faithfulness:
     @property
     def verdict(self) -> str:
         """A sentence with the areas, and whether the map is better than shuffled ones."""
-        by_chance = f"{np.mean(self.random_deletion):.2g} and {np.mean(self.random_insertion):.2g}"
+        by_chance = f"{np.mean(self.random_deletion):.3g} and {np.mean(self.random_insertion):.3g}"
         said = "better than" if self.passed else "NO better than"
         return (
-            f"Deletion {self.deletion_area:.2g} (less is better), insertion {self.insertion_area:.2g} (more is "
+            f"Deletion {self.deletion_area:.3g} (less is better), insertion {self.insertion_area:.3g} (more is "
             f"better): {said} its cells shuffled ({by_chance})."
         )
 
