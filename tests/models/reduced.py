@@ -20,6 +20,16 @@ EFFICIENT = {"width_mult": 0.25, "depth_mult": 0.5}
 VIT = {"embed_dim": 24, "depth": 2, "num_heads": 3}
 SWIN = {"embed_dim": 12, "depths": (2, 1, 2, 1), "num_heads": (1, 2, 3, 4)}
 PYRAMID = {"depths": (1, 2, 1, 1), "embed_dims": (8, 16, 20, 32)}
+CLIP_TEXT = {
+    "embed_dim": 24,
+    "context_length": 16,
+    "vocab_size": 64,
+    "text_width": 16,
+    "text_heads": 2,
+    "text_layers": 1,
+}
+CLIP_VIT = {**CLIP_TEXT, "vision_width": 24, "vision_layers": 2, "head_width": 8}
+CLIP_RESNET = {**CLIP_TEXT, "vision_width": 8, "vision_layers": (1, 1, 1, 1), "head_width": 32}
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "lecture_net": {},
@@ -47,6 +57,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "swin_base_patch4_window12_384": SWIN,
     **{f"pvt_{size}": PYRAMID for size in ("tiny", "small", "medium", "large")},
     **{f"dpt_{size}": PYRAMID for size in ("tiny", "small", "medium")},
+    **dict.fromkeys(("clip_rn50", "clip_rn101", "clip_rn50x4", "clip_rn50x16", "clip_rn50x64"), CLIP_RESNET),
+    **dict.fromkeys(("clip_vit_base_patch32", "clip_vit_base_patch16"), CLIP_VIT),
+    **dict.fromkeys(("clip_vit_large_patch14", "clip_vit_large_patch14_336"), CLIP_VIT),
+    "clip_small": CLIP_TEXT,
 }
 
 # The one network whose outputs are pictures of the ten digits, on pictures of one size.
@@ -56,6 +70,7 @@ EACH_KIND = (
     "lecture_net", "lecture_vit", "lenet5_1998", "lenet5", "alexnet_2012", "alexnet", "googlenet_2014", "googlenet",
     "vgg11_bn", "resnet18", "resnet50", "resnet18_a", "resnext50_32x4d", "efficientnet_b0", "tf_efficientnet_b0",
     "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "pvt_tiny", "dpt_tiny",
+    "clip_rn50", "clip_vit_base_patch32",
 )  # fmt: skip
 
 

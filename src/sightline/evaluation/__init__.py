@@ -2,6 +2,6 @@
 
 from sightline.evaluation.intervals import LEVEL, Estimate
 from sightline.evaluation.metrics import ClassScores, Scores, score
-from sightline.evaluation.tables import scores_table
+from sightline.evaluation.tables import clean_line, scores_table
 
-__all__ = ["LEVEL", "ClassScores", "Estimate", "Scores", "score", "scores_table"]
+__all__ = ["LEVEL", "ClassScores", "Estimate", "Scores", "clean_line", "score", "scores_table"]

@@ -50,6 +50,21 @@ def scores_table(scores: Scores) -> RenderableType:
     return Group(*parts, Text(note, style="dim")) if note else Group(*parts)
 
 
+def clean_line(scores: Scores, clean: Scores | None) -> str:
+    """What is left of `scores` on the pictures that no other split shows the same as, in a sentence.
+
+    `clean` are the scores on these alone; None where there is none of them.
+    """
+    if clean is None:
+        return f"All {scores.n:,} {scores.split} pictures show the same as pictures of other splits."
+    figures = (("accuracy", clean.accuracy), ("balanced accuracy", clean.balanced_accuracy))
+    said = ", ".join(f"{name} {percent(one.value)} ({_span(one.low, one.high)})" for name, one in figures)
+    return (
+        f"{scores.n - clean.n:,} of the {scores.n:,} {scores.split} pictures show the same as pictures of other splits;"
+        f" on the clean part, the other {clean.n:,}: {said}."
+    )
+
+
 def _shown(classes: tuple[ClassScores, ...]) -> tuple[list[ClassScores], str]:
     if len(classes) <= ROWS:
         return list(classes), ""

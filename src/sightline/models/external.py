@@ -1,7 +1,8 @@
-"""The doors to torchvision's and timm's networks, behind `create_model("torchvision/NAME")` and `"timm/NAME"`."""
+"""The doors behind `create_model`: `torchvision/NAME`, `timm/NAME`, and `features/TEXT` for hand-crafted features."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +16,14 @@ from sightline.models.registry import COMMON, check_arguments
 
 # What the constructors take besides `create_model`'s own arguments and yet is not the caller's to set.
 OURS = {*COMMON, "image_size", "input_size", "aux_logits", "init_weights", "transform_input"}
+# A floor above this one, and so called by its name alone: hand-crafted features read pictures, networks do not.
+HANDCRAFTED = "sightline.features.network"
 
 
 def names(library: str) -> list[str]:
     """The classification networks of "torchvision" or "timm"; importing either takes some seconds."""
+    if library == "features":
+        return []  # any text that spells features is one
     return from_timm.names() if library == "timm" else from_torchvision.names()
 
 
@@ -39,15 +44,23 @@ def create(
     kwargs: dict[str, Any],
 ) -> nn.Module:
     """Build a network of a library; see `sightline.models.create_model`."""
+    classes = 1000 if num_classes is None else num_classes
+    if library == "features":
+        check_arguments(kwargs, {})
+        made: nn.Module = importlib.import_module(HANDCRAFTED).FeaturesNetwork(
+            name, classes, in_chans or 3, img_size
+        )
+        return made
     check_arguments(kwargs, arguments(library, name))
     if library == "timm":
         return from_timm.create(name, num_classes, in_chans, img_size, kwargs)
-    classes = 1000 if num_classes is None else num_classes
     return from_torchvision.create(name, classes, in_chans or 3, img_size, kwargs)
 
 
 def arguments(library: str, name: str) -> dict[str, Any]:
     """The keyword arguments of the network's class that are plain data, with their defaults."""
+    if library == "features":
+        return {}  # they stand in the name
     known(library, name)
     cls = from_timm.network_class(name) if library == "timm" else from_torchvision.network_class(name)
     return {
@@ -59,12 +72,17 @@ def arguments(library: str, name: str) -> dict[str, Any]:
 
 def published(library: str, name: str) -> tuple[PublishedWeights, ...]:
     """The network's published sets of weights, the recommended one first."""
+    if library == "features":
+        return ()
     known(library, name)
     return from_timm.published(name) if library == "timm" else from_torchvision.published(name)
 
 
 def info(library: str, name: str) -> ModelInfo:
     """What the library says of a network. timm does not say how many parameters it has."""
+    if library == "features":
+        found: ModelInfo = importlib.import_module(HANDCRAFTED).info(name)
+        return found
     weights = published(library, name)
     input_size: tuple[int, int, int]
     if library == "timm":

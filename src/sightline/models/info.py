@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -29,7 +29,8 @@ class PublishedWeights:
 
     size: side of the square that the network sees; resize: the short side before the centre crop, in pixels.
     mean, std: per channel on the scale 0..1. top1_error, top5_error: percent on ImageNet-1k's validation
-    pictures, one crop, as its publishers measured them.
+    pictures, one crop, as its publishers measured them. arguments: of `create_model`, which these weights need where
+    the tensors alone do not tell.
     """
 
     name: str
@@ -42,6 +43,7 @@ class PublishedWeights:
     top1_error: float | None = None
     top5_error: float | None = None
     licence: str = TORCHVISION_LICENCE
+    arguments: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def file(self) -> str:
@@ -50,8 +52,8 @@ class PublishedWeights:
 
     @property
     def sha256(self) -> str | None:
-        """The first digits of the file's SHA-256, which PyTorch writes into its name."""
-        found = re.search(r"-([0-9a-f]{8,64})\.", self.file)
+        """The first digits of the file's SHA-256, which PyTorch writes into its name and OpenAI into its folder's."""
+        found = re.search(r"-([0-9a-f]{8,64})\.", self.file) or re.search(r"/([0-9a-f]{64})/", self.url)
         return found[1] if found else None
 
 

@@ -20,7 +20,7 @@ from sightline.models.info import ModelInfo, PublishedWeights
 if TYPE_CHECKING:
     from torch import nn
 
-LIBRARIES = ("torchvision", "timm")
+LIBRARIES = ("torchvision", "timm", "features")
 COMMON = ("num_classes", "in_chans", "img_size")  # create_model's own arguments, taken by every network
 
 
@@ -122,6 +122,10 @@ def create_model(
             model = external.create(library, rest, num_classes, in_chans, img_size, kwargs)
         else:
             info = model_info(name)
+            if weights is not None:
+                from sightline.models.weights import needed_arguments
+
+                kwargs = needed_arguments(name, weights) | kwargs
             check_arguments(kwargs, model_arguments(name))
             model = constructor(name)(
                 num_classes=info.num_classes if num_classes is None else num_classes,

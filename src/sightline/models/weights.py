@@ -6,11 +6,13 @@ convolution for another number of channels, positions for another grid or window
 task itself has changed (the classifier). Everything else must fit, name for name and shape for shape; what
 does not is an error, never a silent half. The report says what became of each parameter.
 
-Only tensors are read: safetensors, PyTorch files without code in their pickles, NumPy archives.
+Only tensors are read: safetensors, PyTorch files without code in their pickles, TorchScript archives without running
+theirs, NumPy archives.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 from dataclasses import dataclass
@@ -39,7 +41,6 @@ AUXILIARY = (
     "aux2.",
     "AuxLogits.",
 )  # classifiers of GoogLeNet and Inception v3, used in training only
-POSITIONS = ("pos_embed", "pos_embedding")
 WINDOW_BIAS = "relative_position_bias_table"
 
 
@@ -76,6 +77,8 @@ def load_weights(model: nn.Module, source: str | Path) -> WeightsReport:
     Raises SightlineError, with the network unchanged, where the source cannot be had, read or fitted.
     """
     name = cast(str, getattr(model, "architecture", type(model).__name__))
+    if hasattr(model, "architecture"):
+        check_arguments(model, name, source)
     path = file_of(source)
     if path is not None:
         if hasattr(model, "architecture"):
@@ -188,6 +191,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     import torch
 
     from sightline.models.protocol import first_line
+    from sightline.models.torchscript import is_torchscript, read_torchscript
 
     if path.suffix not in SUFFIXES:
         raise SightlineError(
@@ -203,8 +207,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
             with np.load(path, allow_pickle=False) as arrays:
                 data = {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+        elif is_torchscript(path):
+            data = read_torchscript(path)
         else:
             data = torch.load(path, map_location="cpu", weights_only=True)
+    except SightlineError:
+        raise
     except pickle.UnpicklingError as error:
         if "global" in str(error).lower():
             raise SightlineError(
@@ -226,6 +234,40 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def needed_arguments(name: str, source: str | Path) -> dict[str, Any]:
+    """Arguments that the network `name` must be built with for the weights `source`, where these say so.
+
+    They say so in the list of what is published, by name or by the file's name; in the open_clip_config.json beside
+    them, if they are a file of open_clip's; or in the model.json of a run or bundle.
+    """
+    path = file_of(source)
+    if path is None:
+        return dict(find_published(name, str(source)).arguments)
+    row = next((row for row in published_weights(name) if row.file == path.name), None)
+    if row is not None:
+        return dict(row.arguments)
+    ours, theirs = path.parent / "model.json", path.parent / "open_clip_config.json"
+    config = ours if path.name == "model.safetensors" and ours.is_file() else theirs
+    if not config.is_file():
+        return {}
+    try:
+        said = json.loads(config.read_text(encoding="utf-8"))
+        if config == ours:
+            return {key: value for key, value in said["arguments"].items() if key == "quick_gelu"}
+        return {"quick_gelu": bool(said["model_cfg"].get("quick_gelu", False))}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise SightlineError(f"{config} is no description of a network; remove it or mend it.") from None
+
+
+def check_arguments(model: nn.Module, name: str, source: str | Path) -> None:
+    """SightlineError where the network was built with other arguments than the weights need."""
+    for key, value in needed_arguments(name, source).items():
+        if getattr(model, key, value) != value:
+            raise SightlineError(
+                f"The weights {source} need {name} built with {key}={value} (--set model.{key}={str(value).lower()})."
+            )
+
+
 def check_hash(path: Path, name: str) -> None:
     """SightlineError where a file with the name of one that is published for the network is not that file."""
     import hashlib
@@ -242,6 +284,14 @@ def check_hash(path: Path, name: str) -> None:
 # ---------------------------------------------------------------------------------------------- fitting
 def fit(model: nn.Module, state: dict[str, Tensor], source: str, name: str) -> WeightsReport:
     """Put the tensors of `state` into `model` by the rules at the top of this file."""
+    from sightline.models.adapting import (
+        adapt_positions,
+        adapt_stem,
+        adapt_window_bias,
+        are_positions,
+        grid_of,
+        side_of,
+    )
     from sightline.models.protocol import classifier_names, first_conv
 
     own = model.state_dict()
@@ -273,7 +323,7 @@ def fit(model: nn.Module, state: dict[str, Tensor], source: str, name: str) -> W
         elif key not in parameters:  # it follows from the pictures' size, as DePatch's anchors do
             continue
         elif (grid := grid_of(model, key, mine)) and are_positions(
-            theirs, mine, prefix := mine.shape[1] - grid[0] * grid[1]
+            theirs, mine, prefix := mine.shape[-2] - grid[0] * grid[1]
         ):
             result[key] = adapt_positions(theirs, grid, prefix)
             adapted.append(key)
@@ -316,75 +366,6 @@ def own_layout(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     own = model.state_dict().keys()
     converted: dict[str, Tensor] = convert(state)
     return converted if len(converted.keys() - own) < len(state.keys() - own) else state
-
-
-def adapt_stem(weight: Tensor, in_chans: int) -> Tensor:
-    """A first convolution's weight (out, c, h, w) for `in_chans` channels.
-
-    One channel: the sum over the old ones, which gives on a grey picture what they gave on its three equal
-    channels. More: the old ones over and over, scaled by old / new so that responses keep their size.
-    """
-    old = weight.shape[1]
-    if in_chans == 1:
-        return weight.float().sum(dim=1, keepdim=True)
-    repeats = -(-in_chans // old)
-    return weight.float().repeat(1, repeats, 1, 1)[:, :in_chans] * (old / in_chans)
-
-
-def side_of(cells: int) -> int:
-    """The side of the square that has so many cells; 0 if none has."""
-    side = round(cells**0.5)
-    return side if side * side == cells else 0
-
-
-def grid_of(model: nn.Module, key: str, mine: Tensor) -> tuple[int, int] | None:
-    """Rows and columns of patches that the network's positions `key` (1, T, D) are for; None for anything else."""
-    if not key.rstrip("0123456789").endswith(POSITIONS) or mine.ndim != 3:
-        return None
-    grid = getattr(model, "position_grids", {}).get(key)  # of networks with positions in every stage
-    grid = grid or getattr(getattr(model, "patch_embed", None), "grid_size", None)
-    side = side_of(mine.shape[1] - getattr(model, "num_prefix_tokens", 1))
-    return cast(tuple[int, int], grid or (side, side))
-
-
-def are_positions(theirs: Tensor, mine: Tensor, prefix: int) -> bool:
-    """Whether `theirs` are positions (1, T, D) as `mine`, of a square of patches behind `prefix` tokens."""
-    alike = theirs.ndim == mine.ndim == 3 and theirs.shape[2] == mine.shape[2]
-    return alike and side_of(theirs.shape[1] - prefix) > 0
-
-
-def adapt_positions(positions: Tensor, grid: tuple[int, int], prefix: int) -> Tensor:
-    """Position embeddings (1, T, D) of a square of patches for another `grid`, by bicubic interpolation.
-
-    The first `prefix` of them belong to class tokens and stay as they are.
-    """
-    import torch
-    from torch.nn import functional as F
-
-    old = side_of(positions.shape[1] - prefix)
-    special, places = positions[:, :prefix].float(), positions[:, prefix:].float()
-    places = places.reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    places = F.interpolate(places, size=grid, mode="bicubic", align_corners=False, antialias=True)
-    return torch.cat([special, places.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
-
-
-def adapt_window_bias(table: Tensor, window: tuple[int, int]) -> Tensor:
-    """A square window's biases (offsets, heads) for a window of another size.
-
-    A smaller one has fewer offsets, each with the bias it had; a larger one is interpolated (bicubic), as the
-    authors of Swin do.
-    """
-    from torch.nn import functional as F
-
-    old = side_of(len(table))
-    size = [2 * side - 1 for side in window]
-    places = table.float().T.reshape(1, -1, old, old)
-    if max(size) <= old:
-        top, left = ((old - side) // 2 for side in size)
-        places = places[:, :, top : top + size[0], left : left + size[1]]
-    else:
-        places = F.interpolate(places, size=size, mode="bicubic", align_corners=False)
-    return places.flatten(2)[0].T
 
 
 def shape(tensor: Tensor) -> str:

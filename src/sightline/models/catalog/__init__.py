@@ -10,6 +10,7 @@ from itertools import chain
 
 from sightline.models.catalog import (
     alexnet,
+    clip,
     dpt,
     efficientnet,
     googlenet,
@@ -23,6 +24,6 @@ from sightline.models.catalog import (
 from sightline.models.info import ModelInfo
 
 # In the order of the field's history.
-FAMILIES = (lecture, alexnet, vgg, googlenet, resnet, efficientnet, vit, swin, pvt, dpt)
+FAMILIES = (lecture, alexnet, vgg, googlenet, resnet, efficientnet, vit, swin, pvt, dpt, clip)
 
 CATALOG: dict[str, ModelInfo] = {row.name: row for row in chain.from_iterable(f.ROWS for f in FAMILIES)}
