@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sightline.ablation import Ablation
     from sightline.audit import Findings
+    from sightline.data.captions import CaptionDataset
     from sightline.evaluation import Scores
     from sightline.training.find_lr import RateCurve
     from sightline.training.recipe import Recipe
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def fit(
-    source: str | Path | ImageDataset | None = None,
+    source: str | Path | ImageDataset | CaptionDataset | None = None,
     *,
     out: str | Path | None = None,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
@@ -46,6 +47,13 @@ def fit(
     `model.weights` and `optimizer.lr`. `out` is a new folder, by default runs/NAME-TIMESTAMP. `log="tensorboard"`
     writes its event files too. A checkpoint is written every `checkpoint_seconds` (20, or rarer if that would take
     more than a twentieth of the time).
+
+    With objective="contrastive" pictures and captions are learned into one space (`source`: what `open_captions`
+    takes); the run then has `retrieval` in place of `scores`.
+
+    Pictures that show the same, exactly or nearly, fall on one side of the splits that are made here. Where the splits
+    of `source` part them, that is said, and the run has `clean_scores` beside its `scores`: on the test pictures that
+    no other split shows the same as. See `sightline.audit.alike`.
 
     `resume` is the folder of a run that was interrupted, to go on from its last checkpoint; `source` is then not
     needed, and the recipe is the run's. Where versions, threads and processes are the same, it ends bit for bit
@@ -84,13 +92,17 @@ def find_lr(
     **settings: Any,
 ) -> RateCurve:
     """The learning-rate range test on the run that `fit` with the same arguments would make."""
+    from sightline.audit import alike
     from sightline.training.find_lr import find_lr as range_test
     from sightline.training.prepare import prepare
     from sightline.training.progress import watcher
 
+    wanted = compose(recipe, settings)
+    if wanted.objective == "contrastive":
+        raise SightlineError("--find-lr goes with classes; a contrastive run takes --set optimizer.lr=0.001.")
     dataset = source if isinstance(source, ImageDataset) else open_dataset(source)
     with watcher(quiet) as watch:
-        job = prepare(dataset, compose(recipe, settings), watch)
+        job = prepare(dataset, wanted, watch, groups=alike(dataset, watch.reading).groups)
         return range_test(job.trainer, watch)
 
 
@@ -263,7 +275,10 @@ def compose(recipe: Recipe | Mapping[str, Any] | str | Path | None, settings: Ma
         base = recipe.to_dict()
     else:
         base = recipe or {}
-    given = {SHORT.get(key, key): value for key, value in settings.items()}
+    given = {
+        SHORT.get(key, key): str(value) if isinstance(value, Path) else value
+        for key, value in settings.items()
+    }
     if given.keys() & {"epochs", "minutes"}:
         given.setdefault("steps", None)
     return read_recipe(merge(base, nested(given)))

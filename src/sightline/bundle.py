@@ -143,6 +143,11 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise SightlineError(f"{folder} is not a folder; give a run made by `sightline fit`.") from None
     except (OSError, ValueError) as error:
         raise SightlineError(f"{path} cannot be read: {reason(error)}.") from None
+    if isinstance(data, dict) and data.get("kind") == "clip":
+        raise SightlineError(
+            f"{folder} holds pictures and words in one space, and no classes; name them with "
+            f'`sightline zero-shot PICTURES --labels "cat, dog" --model {folder}`.'
+        )
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else None
         raise SightlineError(f"{path} has format {found!r}; this version of sightline reads format {FORMAT}.")

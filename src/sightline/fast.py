@@ -24,10 +24,11 @@ from torch.utils._pytree import tree_leaves
 
 from sightline.errors import SightlineError
 from sightline.models.protocol import meta_copy
-from sightline.training.plan import BF16_MULT_ADDS, cpu_has_bf16
 from sightline.visualization.layers import layer_table, totals
 
 PRECISIONS = ("auto", "fp32")
+# Networks below this many mult-adds a picture gain nothing from bf16.
+BF16_MULT_ADDS = 1_000_000
 # Families of which a part computes places in the picture: in 8 bits of mantissa these would move.
 # Autocasting leaves such parts in float32.
 PLACES_INSIDE = ("sightline.models.dpt",)
@@ -110,6 +111,12 @@ def bf16_pays(network: nn.Module, size: Sequence[int]) -> bool:
     # On feature maps of a single pixel bf16 convolutions were seen to give NaN now and then.
     smallest = min(size[1:]) / cast(Any, network).feature_info[-1]["reduction"]
     return device.type == "cpu" and cpu_has_bf16() and smallest >= 2
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bf16 in hardware; emulated, it is slower than float32."""
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def in_bf16(network: nn.Module) -> nn.Module:

@@ -25,6 +25,7 @@ from sightline.files import append_line, disk_errors, reason, write_beside
 if TYPE_CHECKING:
     from sightline.data.dataset import ImageDataset
     from sightline.evaluation import Scores
+    from sightline.evaluation.retrieval import RetrievalScores
     from sightline.training.recipe import Recipe
 
 RECIPE, SPLITS, HISTORY, SCORES, REPORT, FACTS = (
@@ -126,7 +127,38 @@ class Run:
         """Scores on the test split."""
         from sightline.evaluation import Scores
 
-        return Scores.from_dict(self.read_json(SCORES))
+        data = self.read_json(SCORES)
+        if data.get("objective") == "contrastive":
+            raise SightlineError(f"{self} learned from captions, and has recalls; see Run.retrieval.")
+        return Scores.from_dict(data)
+
+    @property
+    def leaking(self) -> bool:
+        """Whether test pictures show the same as pictures of other splits."""
+        return "clean" in self.read_json(SCORES)
+
+    @cached_property
+    def clean_scores(self) -> Scores | None:
+        """Scores on the test pictures that no other split shows the same as; None where these are all, or none."""
+        from sightline.evaluation import Scores
+
+        clean = self.read_json(SCORES).get("clean")
+        return Scores.from_dict(clean) if clean else None
+
+    @property
+    def contrastive(self) -> bool:
+        """Whether this run learned from captions: it has recalls, and no classes."""
+        return self.read_json(RECIPE).get("objective") == "contrastive"
+
+    @cached_property
+    def retrieval(self) -> RetrievalScores:
+        """Recall on the test split, of a run that learned from captions."""
+        from sightline.evaluation.retrieval import RetrievalScores
+
+        data = self.read_json(SCORES)
+        if data.get("objective") != "contrastive":
+            raise SightlineError(f"{self} learned classes, and has no recalls; its scores are in {SCORES}.")
+        return RetrievalScores.from_dict(data)
 
     @cached_property
     def bundle(self) -> Bundle:

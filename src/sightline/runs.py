@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import SightlineError
 from sightline.evaluation import Scores
-from sightline.evaluation.intervals import percent
+from sightline.evaluation.intervals import Estimate, percent
 from sightline.run import FACTS, RECIPE, SCORES, Run
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ OF_THE_MACHINE = ("device", "workers", "accumulate")
 class RunRow:
     """One run. status: complete, running, stopped (it can be resumed), or broken; `what` says more of the last two.
 
-    recipe: dotted keys. scores: on the test split; None before there are any.
+    recipe: dotted keys. scores: on the test split; None before there are any. recall: at 1, captions for pictures, of a
+    run that learned from captions.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class RunRow:
     seconds: float | None
     recipe: dict[str, Any]
     scores: Scores | None
+    recall: Estimate | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -45,6 +47,7 @@ class RunRow:
             "seconds": self.seconds,
             "recipe": self.recipe,
             "scores": self.scores.to_dict() if self.scores else None,
+            "recall": self.recall.to_dict() if self.recall else None,
         }
 
 
@@ -63,12 +66,14 @@ def describe(run: Run) -> RunRow:
     """What there is to say of one run; a broken one is described, too."""
     facts: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
-    scores = None
+    scores, recall = None, None
     try:
         facts = run.read_json(FACTS)
         if (run.path / RECIPE).exists():
             recipe = flat(run.read_json(RECIPE))
-        if (run.path / SCORES).exists():
+        if (run.path / SCORES).exists() and recipe.get("objective") == "contrastive":
+            recall = run.retrieval.image_to_text.recall[1]
+        elif (run.path / SCORES).exists():
             scores = run.scores
         status, what = state_of(run, facts)
     except SightlineError as error:
@@ -82,6 +87,7 @@ def describe(run: Run) -> RunRow:
         facts.get("seconds"),
         recipe,
         scores,
+        recall,
     )
 
 
@@ -124,14 +130,14 @@ def runs_table(rows: list[RunRow]) -> RenderableType:
         table.add_column(name, justify="right" if name in ("accuracy", "time") else "left", no_wrap=True)
     table.add_column("where the recipes differ", overflow="fold")
     for row, unlike in zip(rows, differences(rows), strict=True):
-        accuracy = row.scores.accuracy if row.scores else None
+        accuracy = row.scores.accuracy if row.scores else row.recall
         span = f"{percent(accuracy.low)} – {percent(accuracy.high)}, n {accuracy.n:,}" if accuracy else ""
         said = "  ".join(f"{key}={value}" for key, value in unlike.items())
         table.add_row(
             escape(str(row.path)),
             escape(Path(row.source).name),
             row.status,
-            percent(accuracy.value) if accuracy else "",
+            percent(accuracy.value) + (" (recall@1)" if row.recall else "") if accuracy else "",
             span,
             f"{row.seconds:,.0f} s" if row.seconds else "",
             escape("  ".join(filter(None, (said, row.what)))),

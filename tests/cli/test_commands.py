@@ -19,6 +19,7 @@ from tests.cli.conftest import Call, World
 
 COMMANDS = (
     "fit", "evaluate", "predict", "runs", "augment", "ablate", "check", "models", "summary", "reproduce", "look",
+    "zero-shot", "search",
 )  # fmt: skip
 SIGHTLINE = [sys.executable, "-m", "sightline"]
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -230,12 +231,14 @@ def test_help_is_whole_and_imports_nothing_heavy() -> None:
         assert line.endswith(".")
         assert not line.endswith("...")  # nothing is cut
     commands = {
-        command.callback.__name__: command for command in cli.app.registered_commands if command.callback
+        command.callback.__name__.replace("_", "-"): command
+        for command in cli.app.registered_commands
+        if command.callback
     }
     assert set(commands) == set(COMMANDS)
     options = {
-        "fit": "--out --model --weights --strategy --augment --epochs --minutes --seed --device --set --recipe "
-        "--resume --checkpoint-seconds --log --find-lr",
+        "fit": "--out --model --weights --objective --strategy --augment --epochs --minutes --seed --device --set "
+        "--recipe --train-from --features --head --resume --checkpoint-seconds --log --find-lr",
         "evaluate": "--split --json",
         "predict": "--json --csv --top-k",
         "runs": "--json",
@@ -246,6 +249,8 @@ def test_help_is_whole_and_imports_nothing_heavy() -> None:
         "summary": "--input --classes --set --depth --markdown --json",
         "reproduce": "--json",
         "look": "--view --layer --class --versus --weights --out --html --trust",
+        "zero-shot": "--labels --model --weights --templates --set --out --json",
+        "search": "--picture --top-k --model --weights --set --html --captions --json",
     }
     for name, text in zip(COMMANDS, texts, strict=True):
         assert text.startswith(f"Usage: sightline {name} ")

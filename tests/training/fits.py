@@ -18,9 +18,11 @@ from typing import Any
 # Imported here so that no child has to.
 import sightline
 import sightline.fitting
+import sightline.fitting.contrastive
 import sightline.models.lenet
 import sightline.models.resnet
 import sightline.report
+import sightline.training.transfer
 from sightline.errors import SightlineError
 
 CHANGES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")

@@ -1,4 +1,4 @@
-"""A long run takes no more memory than a short one."""
+"""A long run takes no more memory than a short one, and a batch too large for it is computed in parts."""
 
 from __future__ import annotations
 
@@ -53,3 +53,50 @@ def test_memory_of_a_long_run_is_flat(shapes, tmp_path):
     settled = resident[3:]  # caches of kernels and the allocator's arenas fill in the beginning
     assert len(settled) >= 20
     assert max(settled[-5:]) < 1.01 * max(settled[:5])
+
+
+# A fit in a process that may take only so much more memory than it has after its imports.
+TIGHT = """
+import json, resource, sys
+from pathlib import Path
+import sightline.fitting, sightline.models.resnet, sightline.report
+from sightline import fit
+
+out, more, settings = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+if more:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
+    resource.setrlimit(resource.RLIMIT_AS, (used + more * 2**20, resource.RLIM_INFINITY))
+fit("digits", out=out, **settings)
+"""
+
+
+def tight(out: Path, megabytes: int, **settings) -> subprocess.CompletedProcess[str]:
+    """One step of ResNet-20 on digits at 64 pixels in float32, in which a picture takes about 8 MB."""
+    chosen = {
+        "model": "resnet20",
+        "input.size": 64,
+        "batch_size": 256,
+        "steps": 1,
+        "precision": "fp32",
+    } | settings
+    command = [sys.executable, "-c", TIGHT, str(out), str(megabytes), json.dumps(chosen)]
+    # What is freed goes back to the system at once: the limit is on addresses, not on what is in use.
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "1",
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+    }
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_a_batch_that_does_not_fit_is_computed_in_parts(tmp_path):
+    done = tight(tmp_path / "tight", 900)
+    assert done.returncode == 0, done.stderr
+    parts = json.loads((tmp_path / "tight" / "recipe.json").read_text())["accumulate"]
+    assert parts > 1
+    assert f"does not fit into memory: {parts} parts" in done.stderr
+    # As if it had been asked for: nothing is left of what was tried.
+    assert tight(tmp_path / "asked", 0, accumulate=parts).returncode == 0
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("tight", "asked")]
+    assert weights[0] == weights[1]

@@ -10,15 +10,23 @@ from sightline.training.recipe import Recipe, field_names, load_recipe_file, par
 
 # A value for each field that differs from its default, so that reaching it can be seen.
 VALUES = {
+    "objective": "contrastive",
     "model.name": "resnet18",
-    "model.weights": "none",
-    "strategy": "scratch",
+    "model.weights": "some.pth",
+    "strategy": "finetune",
+    "features": "hog(cell=4)+color",
+    "head": "ridge",
+    "penalty": 0.5,
+    "train_from": "layer3",
+    "views": 2,
+    "l2_sp": 0.01,
     "input.size": 40,
     "input.channels": 1,
     "input.fit": "crop",
     "input.resize": 48,
     "input.store_size": 56,
     "input.interpolation": "bicubic",
+    "input.scaled_decoding": True,
     "augment": "digits",
     "optimizer.name": "adamw",
     "optimizer.lr": 0.01,
@@ -26,6 +34,7 @@ VALUES = {
     "optimizer.nesterov": True,
     "optimizer.betas": [0.8, 0.95],
     "optimizer.weight_decay": 0.1,
+    "optimizer.layer_decay": 0.8,
     "schedule.name": "step",
     "schedule.warmup_epochs": 2,
     "schedule.rise": 0.2,
@@ -66,7 +75,8 @@ def test_the_list_of_values_names_every_field():
 def test_every_field_is_reachable_by_set(key):
     value = VALUES[key]
     text = f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-    recipe = Recipe().updated({"model.name": "resnet18"} | parse_settings([text]))
+    needed = {"model.name": "resnet18"} | ({"train_from": "layer2"} if key == "views" else {})
+    recipe = Recipe().updated(needed | parse_settings([text]))
     assert get(recipe, key) == (tuple(value) if isinstance(value, list) else value)
     assert get(Recipe(), key) != get(recipe, key) or key == "model.name"
 
@@ -120,6 +130,9 @@ def test_all_mistakes_are_shown_at_once():
         ({"input": {"size": 64, "resize": 32}}, "at least input.size"),
         ({"input": {"fit": "squash", "resize": 64}}, "fit = 'crop'"),
         ({"strategy": "probe", "model": {"weights": "none"}}, "starts from weights"),
+        ({"strategy": "scratch", "train_from": "layer3"}, "train_from: it goes with strategy"),
+        ({"strategy": "probe", "head": "none"}, "nothing but a head"),
+        ({"views": 4}, "needs train_from"),
         ({"val_share": 0.8, "test_share": 0.5}, "nothing to train on"),
     ],
 )

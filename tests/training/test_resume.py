@@ -139,6 +139,33 @@ OPTIMISERS = [
 ]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"strategy": "finetune"},
+        {"strategy": "finetune", "train_from": "layer3", "views": 2, "l2_sp": 0.01},
+    ],
+    ids=["head first", "frozen activations"],
+)
+def test_transfer_that_was_killed_ends_with_the_same_bits(fits, shapes, trained, tmp_path, settings):
+    """The head and the activations are computed again, and are the same."""
+    settings = {"weights": trained.path, "device": "cpu", "epochs": 4, "batch_size": 16, **settings}
+    settings |= {"checkpoint_seconds": 0, "augment": "crop(2) + hflip", "ema": 0.9}
+    expected = tmp_path / "expected"
+    begun = time.monotonic()
+    assert fits(source=shapes, out=expected, **settings) == 0
+    seconds = time.monotonic() - begun
+    assert [row["epoch"] for row in content(expected)["history"] if "val_loss" in row] == [0, 1, 2, 3, 4]
+    kills = 0
+    for number in range(20):
+        out = tmp_path / f"run{number}"
+        kills += killed_and_resumed(fits, shapes, out, seconds, 2, settings)
+        assert_same(out, expected)
+        if kills >= 2:
+            break
+    assert kills >= 2
+
+
 @pytest.mark.full
 def test_two_hundred_kills_change_no_bit(fits, shapes, tmp_path):
     """Over both optimisers, with and without EMA, every augmentation, both precisions, and runs by the clock."""
@@ -239,7 +266,7 @@ def test_a_run_of_another_version_is_said(fits, shapes, tmp_path):
     out = stopped(fits, shapes, tmp_path / "run")
     for path in (out / "checkpoints").glob("step-*/" + FACTS):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(SightlineError, match="format 99; this version of sightline reads format 1"):
+    with pytest.raises(SightlineError, match="format 99; this version of sightline reads format 2"):
         fit(resume=out, quiet=True)
 
 

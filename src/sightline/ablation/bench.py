@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sightline.audit import alike
 from sightline.data.dataset import SPLITS
 from sightline.data.split import make_splits
 from sightline.errors import SightlineError
@@ -127,15 +128,21 @@ def set_up(dataset: ImageDataset, recipe: Recipe, seconds: float, watch: Quiet) 
     """Choose pictures and recipe, and read the pictures in a share of the `seconds`.
 
     The test split, the data set's own or the one that `fit` with the same seed would make, is left out: what is chosen
-    here must not have seen it. Of the rest, up to `READ`, two fifths are validated on. Raises SightlineError for what
-    a user can mend.
+    here must not have seen it. Near duplicates are kept apart as in `fit`. Of the rest, up to `READ`, two fifths are
+    validated on. Raises SightlineError for what a user can mend.
     """
     device = choose_device(recipe.device)
     shares = default_shares(len(dataset), len(dataset.classes))
+    groups = alike(dataset, watch.reading).groups
     split = make_splits(
-        dataset, seed=recipe.seed, val=recipe.val_share or shares[0], test=recipe.test_share or shares[1]
+        dataset,
+        seed=recipe.seed,
+        val=recipe.val_share or shares[0],
+        test=recipe.test_share or shares[1],
+        groups=groups,
     )
-    pool = split.subset(split.splits != SPLITS.index("test"))
+    beside = split.splits != SPLITS.index("test")
+    pool, groups = split.subset(beside), groups[beside]
     if len(pool) < FEWEST:
         raise SightlineError(
             f"{dataset.name} has {len(pool)} pictures beside its test split, too few to compare augmentations by; "
@@ -155,7 +162,9 @@ def set_up(dataset: ImageDataset, recipe: Recipe, seconds: float, watch: Quiet) 
     if not probed.arrays and not read_all(pool.subset(order), stage, mode).arrays:
         raise SightlineError(f"None of the {len(order):,} pictures of {dataset.name} could be read.")
     cut = round(len(order) * VALIDATION)
-    val, train = pool.subset(order[:cut]), pool.subset(order[cut:])
+    # Nothing is trained on that shows the same as a picture to validate on.
+    others = order[cut:][~np.isin(groups[order[cut:]], groups[order[:cut]])]
+    val, train = pool.subset(order[:cut]), pool.subset(others)
     held = read_all(train, stage, mode, partial(tell, watch, len(train), "training pictures"))
     preprocess = make_preprocess(complete, train.subset(held.indices), held, stage, mode)
     seen = read_all(val, preprocess.image, mode, partial(tell, watch, len(val), "validation pictures"))

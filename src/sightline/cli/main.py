@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sightline import __version__
-from sightline.cli import data, look, models, reproduce, train
+from sightline.cli import data, look, models, reproduce, train, words
 from sightline.errors import SaidByMain, SightlineError
 
 app = typer.Typer(
@@ -50,6 +50,8 @@ for command in (
     models.summary,
     reproduce.reproduce,
     look.look,
+    words.zero_shot,
+    words.search,
 ):
     app.command()(command)
 

@@ -17,6 +17,7 @@ from sightline.errors import SightlineError, UnreadableImage
 
 if TYPE_CHECKING:
     from sightline.api import Prediction
+    from sightline.run import Run
 
 
 def fit(
@@ -24,7 +25,11 @@ def fit(
     out: Annotated[Path | None, option("FOLDER", "A new folder for the run (runs/NAME-TIMESTAMP).")] = None,
     model: Annotated[Text, option("NAME", NETWORKS)] = None,
     weights: Annotated[Text, option("NAME|FILE", "Start from a published name, a file, a run; or none.")] = None,
-    strategy: Annotated[Text, option("NAME", "scratch, finetune (all weights), or probe (a new head).")] = None,
+    objective: Annotated[Text, option("NAME", "classes, or contrastive: DATA has captions.")] = None,
+    strategy: Annotated[Text, option("NAME", "scratch, probe (a new head), or finetune (that, then the rest).")] = None,
+    train_from: Annotated[Text, option("STAGE", "Fine-tune from here on, such as layer3; freeze the rest.")] = None,
+    features: Annotated[Text, option("TEXT", "No network but hog+color, sift, ... with a linear head.")] = None,
+    head: Annotated[Text, option("NAME", "The linear head on features: ridge, softmax or svm.")] = None,
     augment: Annotated[Text, option("TEXT", "digits, light, gentle, photos, none, or 'crop(4) + hflip'.")] = None,
     epochs: Annotated[Text, option("N", "Passes over the training pictures.")] = None,
     minutes: Annotated[Text, option("N", "Take the best model that so many minutes can give.")] = None,
@@ -39,12 +44,13 @@ def fit(
 ) -> None:  # fmt: skip
     """Train a classifier on DATA, measure it and write a report."""
     from sightline import api
-    from sightline.evaluation import scores_table
+    from sightline.evaluation import clean_line, scores_table
     from sightline.training.progress import show
     from sightline.training.recipe import parse_settings
 
     options = {
-        "model": model, "weights": weights, "strategy": strategy, "augment": augment,
+        "objective": objective, "model": model, "weights": weights, "strategy": strategy, "train_from": train_from,
+        "features": features, "head": head, "augment": augment,
         "epochs": epochs, "minutes": minutes, "seed": seed, "device": device,
     }  # fmt: skip
     values: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
@@ -65,7 +71,12 @@ def fit(
     )
     if not is_main_process():
         return
+    if run.contrastive:
+        show_retrieval(run)
+        return
     show(scores_table(run.scores))
+    if run.leaking:
+        print(f"\n{clean_line(run.scores, run.clean_scores)}")
     print(f"\nReport:    {run.report.resolve()}")
     print(f"Predict:   sightline predict {shlex.quote(str(run))} PICTURES...")
     facts = run.read_json("run.json")
@@ -73,6 +84,20 @@ def fit(
         f"Evaluate:  sightline evaluate {shlex.quote(str(run))} {shlex.quote(data or facts['source'] or 'DATA')}"
     )
     if facts["set_aside"]:
+        raise typer.Exit(1)
+
+
+def show_retrieval(run: Run) -> None:
+    """Print what a run that learned from captions is worth, and what to do with it."""
+    from sightline.evaluation.retrieval import retrieval_table
+    from sightline.training.progress import show
+
+    show(retrieval_table(run.retrieval))
+    name = shlex.quote(str(run))
+    print(f"\nReport:    {run.report.resolve()}")
+    print(f'Name:      sightline zero-shot PICTURES --labels "cat, dog" --model {name}')
+    print(f'Search:    sightline search FOLDER "two dogs in the snow" --model {name}')
+    if run.read_json("run.json")["set_aside"]:
         raise typer.Exit(1)
 
 

@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from sightline.data import ImageDataset, open_dataset
+from sightline.data.captions import CaptionDataset
 from sightline.errors import SightlineError
+from sightline.fitting.audit import kept_together, seen_before
 from sightline.fitting.conclude import conclude, keep
+from sightline.fitting.course import Course, Named
 from sightline.fitting.folder import Fit, Keeper, rows_of, say_set_aside, source_name, working_on
 from sightline.run import FACTS, RECIPE, Run, environment
 from sightline.training.checkpoint import SECONDS, Checkpoint, Checkpoints
@@ -28,8 +31,11 @@ from sightline.training.recipe import Recipe
 SAME_BITS = ("torch", "threads", "processes")
 
 
+Source = str | Path | ImageDataset | CaptionDataset
+
+
 def begin(
-    source: str | Path | ImageDataset,
+    source: Source,
     recipe: Recipe,
     *,
     out: str | Path | None,
@@ -39,8 +45,9 @@ def begin(
 ) -> Run:
     """Train by `recipe` in a new folder; see `sightline.fit`."""
     begun = time.perf_counter()
+    course = course_of(recipe)
     with joined() as processes, watcher(quiet or not processes.main) as watch:
-        dataset = opened(source, processes)
+        dataset = opened(source, course, processes)
         run = processes.on_main(lambda: Run.create(out, dataset.name))
         fit = Fit(
             run,
@@ -50,29 +57,31 @@ def begin(
             Checkpoints(run.checkpoints, checkpoint_seconds),
             log,
             begun,
+            course.use,
         )
         with working_on(fit):
-            job = prepare(dataset, recipe, watch, processes)
+            job, seen = course.prepare(dataset, recipe, fit, None)
             for reason in job.reasons:
                 watch.message(reason)
             say_set_aside(rows_of(job.set_aside), watch)
             fix_steps(job, fit)
             if processes.main:
-                run.write_splits(job.dataset)
+                course.write_splits(run, job)
                 run.write_json(RECIPE, job.recipe.to_dict())
                 run.add_facts(
                     source=fit.source,
                     reasons=job.reasons,
-                    pictures=fingerprint(job),
+                    seen=seen,
+                    pictures=course.fingerprint(job),
                     environment=environment() | {"processes": processes.count},
                 )
-            carry_out(fit, job, None)
+            carry_out(fit, course, job, None)
     return run
 
 
 def resume(
     path: str | Path,
-    source: str | Path | ImageDataset | None,
+    source: Source | None,
     *,
     log: str | None,
     checkpoint_seconds: float = SECONDS,
@@ -89,18 +98,21 @@ def resume(
                 Checkpoints(run.checkpoints).discard()  # what a process left that was killed at the very end
             return run
         recipe = Recipe.model_validate(processes.on_main(lambda: resumable(run).recipe.to_dict()))
+        course = course_of(recipe)
         place = source if source is not None else facts.get("source")
         if place is None:
             raise SightlineError(
                 f"{run} was fitted on a data set made in Python; give the same data set with resume."
             )
-        dataset = opened(place, processes)
+        dataset = opened(place, course, processes)
         checkpoints = Checkpoints(run.checkpoints, checkpoint_seconds)
-        fit = Fit(run, source_name(place), processes, watch, checkpoints, log, begun, resumed=True)
+        fit = Fit(
+            run, source_name(place), processes, watch, checkpoints, log, begun, course.use, resumed=True
+        )
         with working_on(fit):
-            job = prepare(dataset, recipe, watch, processes, splits=run.splits)
+            job, _ = course.prepare(dataset, recipe, fit, run.splits)
             job.reasons = list(facts.get("reasons", job.reasons))
-            if facts.get("pictures") != fingerprint(job):
+            if facts.get("pictures") != course.fingerprint(job):
                 raise SightlineError(
                     f"The training pictures are not those that {run} began with; begin a new run with --out."
                 )
@@ -112,7 +124,7 @@ def resume(
                         f"The run began with {key} {there.get(key)}, this is {here[key]}: it will end close to where "
                         "it would have, not bit for bit."
                     )
-            carry_out(fit, job, checkpoint)
+            carry_out(fit, course, job, checkpoint)
     return run
 
 
@@ -123,7 +135,7 @@ def resumable(run: Run) -> Run:
     return run
 
 
-def carry_out(fit: Fit, job: Job, checkpoint: Checkpoint | None) -> None:
+def carry_out(fit: Fit, course: Course, job: Job, checkpoint: Checkpoint | None) -> None:
     """Train from `checkpoint`, or from the start, to the end; measure and write the report."""
     run, processes = fit.run, fit.processes
     state = job.trainer.start()
@@ -135,20 +147,47 @@ def carry_out(fit: Fit, job: Job, checkpoint: Checkpoint | None) -> None:
         run.cut_history(state.step, state.epoch)
         with ExitStack() as stack:
             log = stack.enter_context(EventLog(run.path, fit.log)) if fit.log else None
-            keeper = Keeper(fit.watch, run, fit.checkpoints, log)
-            state = job.trainer.run(keeper, partial(keep, run, job), state, keeper)
+            keeper = Keeper(fit, job, log)
+            state = job.trainer.run(keeper, partial(course.keep, run, job), state, keeper)
     else:
         state = job.trainer.run(fit.watch, state=state)
-    conclude(fit, job, state, before)
+    course.conclude(fit, job, state, before)
 
 
-def opened(source: str | Path | ImageDataset, processes: Processes) -> ImageDataset:
+def course_of(recipe: Recipe) -> Course:
+    """What a run of this recipe is made of."""
+    if recipe.objective == "contrastive":
+        from sightline.fitting.contrastive import CAPTIONS
+
+        return CAPTIONS
+    if recipe.features is not None:
+        from sightline.fitting.classical import HANDCRAFTED
+
+        return HANDCRAFTED
+    return CLASSES
+
+
+def opened(source: Source, course: Course, processes: Processes) -> Named:
     """The data set of `source`; the main process goes first, so that an archive is unpacked once."""
-    if isinstance(source, ImageDataset):
-        return source
-    found: list[ImageDataset] = []
-    processes.on_main(lambda: found.append(open_dataset(source)))
-    return found[0] if found else open_dataset(source)
+    if isinstance(source, ImageDataset | CaptionDataset):
+        if not isinstance(source, course.kind):
+            raise SightlineError(
+                f"{source.name} is a {type(source).__name__}; this objective takes a {course.kind.__name__}."
+            )
+        named: Named = source
+        return named
+    found: list[Named] = []
+    processes.on_main(lambda: found.append(course.open(source)))
+    return found[0] if found else course.open(source)
+
+
+def prepared(dataset: ImageDataset, recipe: Recipe, fit: Fit, splits: Path | None) -> tuple[Job, list[str]]:
+    """`prepare` for a fit; what shows the same is kept on one side of the splits that are made here."""
+    if splits is not None:
+        return prepare(dataset, recipe, fit.watch, fit.processes, splits=splits), []
+    found = kept_together(dataset, fit)
+    job = prepare(dataset, recipe, fit.watch, fit.processes, groups=found.groups)
+    return job, seen_before(job, found, fit)
 
 
 def fingerprint(job: Job) -> str:
@@ -182,3 +221,15 @@ def fix_steps(job: Job, fit: Fit) -> None:
         )
     )
     fit.watch.message(job.reasons[-1])
+
+
+CLASSES = Course(
+    ImageDataset,
+    open_dataset,
+    prepared,
+    lambda run, job: run.write_splits(job.dataset),
+    fingerprint,
+    keep,
+    conclude,
+    "measure it with `sightline evaluate {run} {source}`",
+)

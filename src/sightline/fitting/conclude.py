@@ -9,7 +9,8 @@ import numpy as np
 
 from sightline.bundle import Bundle, Classifier
 from sightline.errors import SightlineError
-from sightline.evaluation import score
+from sightline.evaluation import clean_line, score
+from sightline.features.embedding_network import described
 from sightline.fitting.folder import Fit, rows_of, say_set_aside
 from sightline.run import FACTS, SCORES, Run, environment
 from sightline.training.build import model_arguments_of
@@ -27,14 +28,17 @@ def keep(run: Run, job: Job, state: TrainState) -> None:
 def make_bundle(job: Job, weights: dict[str, Any]) -> Bundle:
     """What is kept and served of `job` with `weights`."""
     assert job.recipe.model.name is not None
-    published = published_row(job.recipe.model.name, job.recipe.model.weights or "none")
+    weights_of = job.recipe.model.weights or "none"
+    published = published_row(job.recipe.model.name, weights_of)
+    before = described(weights_of) or {}
     return Bundle(
         architecture=job.recipe.model.name,
         arguments=model_arguments_of(job.recipe),
         classes=tuple(job.dataset.classes),
         preprocess=job.trainer.preprocess,
         weights=weights,
-        licence=published.licence if published else None,
+        temperature=job.temperature,
+        licence=published.licence if published else before.get("licence"),
     )
 
 
@@ -69,7 +73,14 @@ def conclude(fit: Fit, job: Job, state: TrainState, before: float) -> None:
         raise SightlineError(f"None of the {len(test):,} test pictures of {job.dataset.name} could be read.")
     tested = test.subset(indices)
     scores = score(probabilities, tested.targets, classifier.classes, split="test")
-    run.write_json(SCORES, scores.to_dict())
+    seen = set(run.read_json(FACTS).get("seen", ()))
+    unseen = np.array([ref not in seen for ref in tested.refs()])
+    clean = None
+    if unseen.any():
+        part = probabilities[unseen], tested.targets[unseen], classifier.classes
+        clean = score(*part, split="clean part of the test")
+    said = "" if unseen.all() else clean_line(scores, clean)
+    run.write_json(SCORES, scores.to_dict() | ({"clean": clean and clean.to_dict()} if said else {}))
     seconds = round(before + time.perf_counter() - fit.begun, 1)
     machine = environment() | {"processes": processes.count}
     counts = {name: job.dataset.split(name).class_counts().tolist() for name in ("train", "val", "test")}
@@ -89,6 +100,8 @@ def conclude(fit: Fit, job: Job, state: TrainState, before: float) -> None:
             reasons=job.reasons,
             history=[row | {"best": row["epoch"] == state.best.epoch} for row in state.history],
             scores=scores,
+            clean=said,
+            path=job.path,
             probabilities=probabilities,
             targets=tested.targets,
             refs=[tested.ref(i) for i in range(len(tested))],

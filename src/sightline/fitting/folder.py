@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from sightline.data import ImageDataset
+from sightline.data.captions import CaptionDataset
 from sightline.errors import SaidByMain, SightlineError
 from sightline.pipeline.cache import Failure
-from sightline.run import Run
+from sightline.run import RECIPE, Run
 from sightline.training.checkpoint import Checkpoints
 from sightline.training.event_log import EventLog
+from sightline.training.prepare import Job
 from sightline.training.processes import Processes
 from sightline.training.progress import Quiet
 from sightline.training.state import TrainState
@@ -27,7 +29,8 @@ TOGETHER = 1.0
 
 @dataclass(frozen=True)
 class Fit:
-    """What the parts of one fit share. `source` is where the pictures came from, as run.json has it."""
+    """What the parts of one fit share. `source` is where the pictures came from, as run.json has it; `use` says what
+    to do with an early model in {run}, made from {source}."""
 
     run: Run
     source: str | None
@@ -36,6 +39,7 @@ class Fit:
     checkpoints: Checkpoints
     log: str | None
     begun: float
+    use: str
     resumed: bool = False
 
 
@@ -56,7 +60,7 @@ def working_on(fit: Fit) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            measure = f"measure it with `sightline evaluate {shlex.quote(str(run))} {shlex.quote(source)}`"
+            measure = fit.use.format(run=shlex.quote(str(run)), source=shlex.quote(source))
             if isinstance(error, KeyboardInterrupt) and fit.checkpoints.steps():
                 raise KeyboardInterrupt(
                     f"Interrupted; all is kept up to step {fit.checkpoints.steps()[-1]:,}: go on with "
@@ -85,9 +89,11 @@ def working_on(fit: Fit) -> Iterator[None]:
 class Keeper(Quiet):
     """Passes everything on to the watcher, and writes it down: history, event log, checkpoints."""
 
-    def __init__(self, watch: Quiet, run: Run, checkpoints: Checkpoints, log: EventLog | None) -> None:
-        self.watch, self.run, self.checkpoints, self.log = watch, run, checkpoints, log
-        self.message, self.step, self.due = watch.message, watch.step, checkpoints.due  # type: ignore[method-assign]
+    def __init__(self, fit: Fit, job: Job, log: EventLog | None) -> None:
+        self.watch, self.run, self.checkpoints = fit.watch, fit.run, fit.checkpoints
+        self.job, self.log = job, log
+        self.message, self.step = fit.watch.message, fit.watch.step  # type: ignore[method-assign]
+        self.due = fit.checkpoints.due
         self.rows: list[dict[str, Any]] = []
         self.written = time.monotonic()
 
@@ -106,8 +112,16 @@ class Keeper(Quiet):
         self.watch.epoch(row)
 
     def save(self, state: TrainState) -> None:
-        """Keep `state`; what came before it is in the history by then."""
+        """Keep `state`; what came before it is in the history, and how it was computed in the recipe, by then."""
         self.write()
+        parts, pictures = self.job.trainer.accumulate, self.job.recipe.batch_size
+        if parts != self.job.recipe.accumulate:
+            self.job.recipe = self.job.recipe.model_copy(update={"accumulate": parts})
+            self.run.write_json(RECIPE, self.job.recipe.to_dict())
+            self.job.reasons.append(
+                f"A batch of {pictures} pictures does not fit into memory: {parts} parts."
+            )
+            self.watch.message(self.job.reasons[-1])
         self.checkpoints.save(state)
 
     def write(self) -> None:
@@ -116,9 +130,9 @@ class Keeper(Quiet):
         self.rows, self.written = [], time.monotonic()
 
 
-def source_name(source: str | Path | ImageDataset) -> str | None:
+def source_name(source: str | Path | ImageDataset | CaptionDataset) -> str | None:
     """`source` as a later process finds it, wherever it is started; None for a data set made in Python."""
-    if isinstance(source, ImageDataset):
+    if isinstance(source, ImageDataset | CaptionDataset):
         return None
     return str(Path(source).expanduser().resolve()) if os.path.exists(source) else str(source)  # noqa: PTH110
 

@@ -38,7 +38,9 @@ class Chart:
     readout: dict[str, Any]
 
 
-CHARTS: list[tuple[str, list[tuple[str, str, str]], Callable[[float], str], bool]] = [
+# Title, lines (style, name, key of the history), how a value is written, whether values are shares.
+Drawing = tuple[str, list[tuple[str, str, str]], Callable[[float], str], bool]
+CHARTS: list[Drawing] = [
     (
         "Loss",
         [("train", "training", "train_loss"), ("val", "validation", "val_loss")],
@@ -59,13 +61,13 @@ CHARTS: list[tuple[str, list[tuple[str, str, str]], Callable[[float], str], bool
 ]
 
 
-def charts(history: Sequence[dict[str, Any]]) -> list[Chart]:
+def charts(history: Sequence[dict[str, Any]], drawings: Sequence[Drawing] = tuple(CHARTS)) -> list[Chart]:
     """Loss, accuracy and learning rate over the epochs; a chart without any value is left out."""
     rows = _thinned(history)
     epochs = [int(row.get("epoch", i + 1)) for i, row in enumerate(rows)]
     best = next((e for e, row in zip(epochs, rows, strict=True) if row.get("best")), None)
     drawn = []
-    for title, series, show, shares in CHARTS:
+    for title, series, show, shares in drawings:
         lines = []
         for style, name, key in series:
             values = [_finite(row.get(key)) for row in rows]

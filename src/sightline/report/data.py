@@ -29,7 +29,9 @@ class ReportData:
     recipe: the whole recipe as nested plain data. reasons: what was chosen automatically and why, in sentences.
     history: a dict per epoch: epoch (from 1), lr, train_loss, train_accuracy, val_loss, val_accuracy,
         val_balanced_accuracy, seconds, best (true for the one kept). A value may be missing, None or not finite.
-    scores: of the split scored; probabilities (N, C); targets (N,); refs: N names of pictures.
+    scores: of the split scored; clean: a sentence on those of its pictures that no other split shows the same as, or
+        "" where all are; probabilities (N, C); targets (N,); refs: N names of pictures.
+    path: (penalty, error on pictures left out, 0..1) of each penalty that a linear head was fitted with.
     picture: reads picture i of that split; may raise `UnreadableImage`.
     model: trained, in evaluation mode, on the CPU. preprocess: the map from a picture to its input.
     environment: versions, device, threads; "seconds" is how long the run took.
@@ -51,6 +53,8 @@ class ReportData:
     model: nn.Module
     preprocess: Preprocess
     environment: dict[str, Any]
+    clean: str = ""
+    path: Sequence[tuple[float, float]] = ()
 
     def __post_init__(self) -> None:
         n, classes = self.scores.n, len(self.classes)

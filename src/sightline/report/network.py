@@ -1,4 +1,4 @@
-"""The parts of the report that look into the network: layer table, filters, feature maps of one picture."""
+"""The parts of the report that look into the network: layer table, filters, feature maps of one picture, evidence."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from PIL import Image
 
 from sightline.errors import SightlineError
 from sightline.report.data import ReportData
+from sightline.report.evidence import Cases, evidence
 from sightline.report.thumbnails import exact_uri
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Network:
     filters: Figure | None
     maps: list[Figure]
     picture: str
+    evidence: Cases | None
     missing: list[str]
 
 
@@ -73,7 +75,8 @@ def network(data: ReportData) -> Network:
     filters = _attempt("first-layer filters", lambda: _filters(data), missing)
     strip = _attempt("feature maps", lambda: _strip(data), missing)
     maps, picture = strip or ([], "")
-    return Network(table, filters, maps, picture, missing)
+    why = _attempt("evidence", lambda: evidence(data), missing)
+    return Network(table, filters, maps, picture, why, missing)
 
 
 def _attempt(view: str, make: Callable[[], T], missing: list[str]) -> T | None:

@@ -58,8 +58,13 @@ def open_subject(name: str, weights: str | Path | None = None) -> Subject:
 
     if folder.is_dir():
         Bundle.load(folder)  # says what is missing
-    model = create_model(name, weights=weights).eval()
     info = model_info(name)
+    if not info.num_classes:
+        raise SightlineError(
+            f"{name} has no classes of its own to answer with; give it some by `sightline zero-shot PICTURES --labels "
+            "'cat, dog' --out FOLDER`, and look into FOLDER."
+        )
+    model = create_model(name, weights=weights).eval()
     rows = published_weights(name)
     row = next((row for row in rows if row.name == str(weights)), rows[0] if rows else None)
     channels, height, width = info.input

@@ -18,6 +18,7 @@ from sightline.report.confusion import confusion
 from sightline.report.curves import charts
 from sightline.report.data import ReportData
 from sightline.report.network import network
+from sightline.report.penalties import penalty_chart
 from sightline.report.sections import (
     class_rows,
     count_rows,
@@ -75,6 +76,8 @@ def render(data: ReportData) -> str:
         "split": data.scores.split,
         "n": data.scores.n,
         "headline": headline(data, sum(p.numel() for p in data.model.parameters())),
+        "clean": data.clean,
+        "penalties": penalty_chart(data.path),
         "reasons": list(data.reasons),
         "counts": counts,
         "split_totals": split_totals(data),

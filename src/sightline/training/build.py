@@ -15,7 +15,7 @@ def model_arguments_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def build_model(recipe: Recipe, classes: int) -> tuple[nn.Module, str | None]:
-    """The network, its pretrained weights loaded, its body frozen for a probe; and what was said of the weights."""
+    """The network, its pretrained weights loaded, what stays frozen frozen; and what was said of the weights."""
     from sightline.models import create_model, load_weights
 
     assert recipe.model.name is not None
@@ -25,7 +25,17 @@ def build_model(recipe: Recipe, classes: int) -> tuple[nn.Module, str | None]:
         said = load_weights(model, recipe.model.weights).summary()
     if recipe.strategy == "probe":
         freeze_body(model)
+    elif recipe.train_from is not None:
+        from sightline.training.transfer_order import freeze_before, order_of
+
+        freeze_before(model, recipe.train_from, order_of(model, input_size(recipe)))
     return model, said
+
+
+def input_size(recipe: Recipe) -> tuple[int, int, int]:
+    """(channels, height, width) of what the network takes."""
+    side = recipe.input.size or 224
+    return (recipe.input.channels or 3, side, side)
 
 
 def freeze_body(model: nn.Module) -> None:
@@ -42,9 +52,8 @@ def cost(recipe: Recipe, classes: int) -> tuple[int, float]:
     from sightline.models import create_model
     from sightline.visualization.layers import layer_table, totals
 
-    size = recipe.input.size or 224
+    size = input_size(recipe)
     assert recipe.model.name is not None
     with torch.device("meta"):
         model: Any = create_model(recipe.model.name, num_classes=classes, **model_arguments_of(recipe))
-    rows = layer_table(model, (recipe.input.channels or 3, size, size))
-    return totals(rows).mult_adds, size / model.feature_info[-1]["reduction"]
+    return totals(layer_table(model, size)).mult_adds, size[1] / model.feature_info[-1]["reduction"]

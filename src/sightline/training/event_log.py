@@ -28,8 +28,9 @@ class EventLog:
 
     def epoch(self, row: dict[str, Any]) -> None:
         """A row of one epoch."""
-        for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_balanced_accuracy"):
-            self.writer.add_scalar(f"epoch/{key}", row[key], row["step"])
+        for key in row:
+            if key.startswith(("train_", "val_")):
+                self.writer.add_scalar(f"epoch/{key}", row[key], row["step"])
 
     def __enter__(self) -> EventLog:
         return self

@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from sightline.errors import SightlineError
 from sightline.pipeline.loader import Batch, PlainPictures, TrainLoader
 from sightline.pipeline.order import epoch_order
+from sightline.training.interrupts import finishing_the_step
+from sightline.training.memory import within_memory
 from sightline.training.objective import Answers, Objective
 from sightline.training.optim import averaged, make_optimizer
 from sightline.training.processes import ALONE, Processes
@@ -42,7 +42,8 @@ FETCHED_TOGETHER = 16
 class Trainer:
     """What a run is made of. `model` is on `device`; a frozen part has `requires_grad` False.
 
-    `accumulate`: how many parts a batch is computed in, one after the other, where it does not fit into memory.
+    `accumulate`: how many parts a batch is computed in, one after the other; it grows in the first steps where the
+    batch does not fit into memory.
     """
 
     model: nn.Module
@@ -77,11 +78,23 @@ class Trainer:
         ema = averaged(self.model, self.recipe.ema) if self.recipe.ema else None
         return TrainState(self.model, make_optimizer(self.model, self.recipe), ema)
 
+    def trained(self, model: nn.Module) -> nn.Module:
+        """What of `model` a step calls."""
+        return Answers(model)
+
+    def merit(self, row: dict[str, Any]) -> float:
+        """What epochs are compared by, the higher the better; ties go to the lower validation loss."""
+        return float(row["val_balanced_accuracy"])
+
     def batches(self, epoch: int, first: int = 0) -> Iterator[tuple[np.ndarray, Batch]]:
         """The batches of `epoch` from number `first` on: positions of the global one, and this process's part."""
-        order = epoch_order(len(self.targets), self.recipe.seed, epoch, self.balanced)
-        whole = np.array_split(order, self.steps_per_epoch)[first:]
+        whole = self.positions(epoch, first)
         yield from zip(whole, self.train.epoch(epoch, [self.processes.part(p) for p in whole]), strict=True)
+
+    def positions(self, epoch: int, first: int = 0) -> list[np.ndarray]:
+        """The positions in the training set of each global batch of `epoch`, from number `first` on."""
+        order = epoch_order(len(self.targets), self.recipe.seed, epoch, self.balanced)
+        return np.array_split(order, self.steps_per_epoch)[first:]
 
     def rate(self, step: int) -> float:
         """The learning rate at `step`."""
@@ -99,12 +112,12 @@ class Trainer:
             final=chosen.final,
         )
 
-    def forward(self, network: nn.Module, images: torch.Tensor) -> Any:
-        """What `network` answers to uint8 `images` (N, C, H, W), in the recipe's precision."""
+    def forward(self, network: Callable[..., Any], images: torch.Tensor, *more: torch.Tensor) -> Any:
+        """What `network` answers to uint8 `images` (N, C, H, W) and `more`, in the recipe's precision."""
         x = self.preprocess.normalize(images.to(self.device, non_blocking=True))
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            return network(x)
+            return network(x, *more)
 
     def learn(
         self, state: TrainState, batch: Batch, rate: float, whole: np.ndarray | None = None
@@ -116,12 +129,8 @@ class Trainer:
         the sum of the losses of `batch` and how many were right before the step.
         """
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        # Dropout and drop path draw by the step: nothing to keep in a checkpoint.
-        seed_generators(step_seed(self.recipe.seed, state.step, self.processes.rank), self.device)
+            group["lr"] = rate * group.get("share", 1.0)
         scale = self.processes.count / self.objective.weight(batch.indices if whole is None else whole)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss_sum, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         images, classes = batch.images, batch.targets
         if not len(classes):  # none could be read, but the other processes wait for this one's gradients
             images, classes = (
@@ -131,7 +140,34 @@ class Trainer:
             scale = 0.0
         images, classes = (x.to(self.device, non_blocking=True) for x in (images, classes))
         images, targets = self.objective.mixed(state, images, classes)
-        network = self.parallel or Answers(state.model)
+        loss_sum, right = within_memory(
+            self, state, len(images), lambda: self.differentiate(state, images, classes, targets, scale)
+        )
+        self.move(state)
+        return loss_sum, right
+
+    def move(self, state: TrainState) -> None:
+        """Move the weights by their gradient, and their average after them."""
+        if self.recipe.clip_grad:
+            nn.utils.clip_grad_norm_(state.model.parameters(), self.recipe.clip_grad)
+        state.optimizer.step()
+        if state.ema is not None:
+            state.ema.update_parameters(state.model)
+
+    def differentiate(
+        self,
+        state: TrainState,
+        images: torch.Tensor,
+        classes: torch.Tensor,
+        targets: torch.Tensor,
+        scale: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The gradient of `scale` times the sum of the losses, `accumulate` parts one after the other; as `learn`."""
+        # Dropout and drop path draw by the step: nothing to keep in a checkpoint.
+        seed_generators(step_seed(self.recipe.seed, state.step, self.processes.rank), self.device)
+        state.optimizer.zero_grad(set_to_none=True)
+        loss_sum, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        network = self.parallel or self.trained(state.model)
         parts = list(zip(*(x.chunk(self.accumulate) for x in (images, classes, targets)), strict=True))
         for number, (part, truth, wanted) in enumerate(parts):
             with self.without_exchange(number + 1 < len(parts)):
@@ -140,11 +176,6 @@ class Trainer:
                 (losses.sum() * scale).backward()  # type: ignore[no-untyped-call]
             loss_sum += losses.detach().sum()
             right += (answers[0].detach().argmax(1) == truth).sum()
-        if self.recipe.clip_grad:
-            nn.utils.clip_grad_norm_(state.model.parameters(), self.recipe.clip_grad)
-        state.optimizer.step()
-        if state.ema is not None:
-            state.ema.update_parameters(state.model)
         return loss_sum, right
 
     @property
@@ -230,7 +261,7 @@ class Trainer:
         if self.processes.count > 1:
             place = [self.device] if self.device.type == "cuda" else None
             self.parallel = DistributedDataParallel(
-                Answers(state.model), device_ids=place, broadcast_buffers=False
+                self.trained(state.model), device_ids=place, broadcast_buffers=False
             )
         with finishing_the_step() as asked:
             while self.goes_on(state):
@@ -327,11 +358,11 @@ class Trainer:
         row |= self.validate(state.evaluated)
         self.check_loss(row["val_loss"], state.step)
         row["seconds"] = sums.seconds + time.perf_counter() - begun
-        accuracy, val_loss = row["val_balanced_accuracy"], row["val_loss"]
-        row["best"] = better = state.best is None or state.best.beaten_by(accuracy, val_loss)
+        merit, val_loss = self.merit(row), row["val_loss"]
+        row["best"] = better = state.best is None or state.best.beaten_by(merit, val_loss)
         if better:
             weights = {k: v.detach().cpu().clone() for k, v in state.evaluated.state_dict().items()}
-            state.best = Best(row["epoch"], accuracy, val_loss, weights)
+            state.best = Best(row["epoch"], merit, val_loss, weights)
             on_best(state)
         state.epoch, state.sums = state.epoch + 1, Sums()
         state.epochs_since_best = 0 if better else state.epochs_since_best + 1
@@ -374,24 +405,3 @@ def set_train_mode(model: nn.Module) -> None:
         inner = list(module.parameters())
         if inner and not any(p.requires_grad for p in inner):
             module.eval()
-
-
-@contextmanager
-def finishing_the_step() -> Iterator[Callable[[], bool]]:
-    """Within, a first Ctrl-C or SIGTERM is remembered (ask the yielded function), a second stops at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def ask(signum: int, frame: object) -> None:  # noqa: ARG001
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

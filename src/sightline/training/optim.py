@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import nn
@@ -13,30 +13,42 @@ from sightline.training.recipe import Recipe
 Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """The trainable parameters in two groups: matrices and kernels decay; vectors (norms, biases) do not.
+def parameter_groups(
+    model: nn.Module,
+    weight_decay: float,
+    shares: Mapping[str, float] | None = None,
+    pulled: Iterable[str] = (),
+) -> list[dict[str, object]]:
+    """The trainable parameters in groups: matrices and kernels decay; vectors (norms, biases) do not.
 
-    Position embeddings and class tokens do not decay either: what a model lists in `no_weight_decay()`.
+    Position embeddings and class tokens do not decay either: what a model lists in `no_weight_decay()`; nor do
+    those that are `pulled` towards where they started instead. shares: of the learning rate, by a parameter's name.
     """
     listing: Callable[[], Iterable[str]] | None = getattr(model, "no_weight_decay", None)
     spared_names = set(listing()) if callable(listing) else set()
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
+    spared_names |= set(pulled)
+    sorted_out: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            (spared if parameter.ndim <= 1 or name in spared_names else decayed).append(parameter)
-    groups: list[dict[str, object]] = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": spared, "weight_decay": 0.0},
+            spared = parameter.ndim <= 1 or name in spared_names
+            share = shares[name] if shares else 1.0
+            sorted_out.setdefault((share, spared), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": 0.0 if spared else weight_decay, "share": share}
+        for (share, spared), parameters in sorted(sorted_out.items(), key=lambda row: row[0])
     ]
-    return [group for group in groups if group["params"]]
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module,
+    recipe: Recipe,
+    shares: Mapping[str, float] | None = None,
+    pulled: Iterable[str] = (),
+) -> torch.optim.Optimizer:
     """The recipe's optimiser over `model`'s trainable parameters, in PyTorch's fused form where there is one."""
     chosen = recipe.optimizer
     assert chosen.lr is not None
-    groups = parameter_groups(model, chosen.weight_decay or 0.0)
+    groups = parameter_groups(model, chosen.weight_decay or 0.0, shares, pulled)
     devices = {p.device.type for p in model.parameters()}
     fused = devices <= {"cpu"} or devices <= {"cuda"}
     if chosen.name == "adamw":

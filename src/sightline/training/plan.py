@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightline.errors import SightlineError
+from sightline.fast import BF16_MULT_ADDS, cpu_has_bf16
+from sightline.features.embedding_network import described, preprocess_for
 from sightline.pipeline.cache import cores, fits
 from sightline.training.build import cost
 from sightline.training.recipe import Recipe
@@ -30,8 +32,8 @@ UNBALANCED = 1.5
 # From scratch: pictures seen in a whole run (small grey ones, which may be written signs, are learnt faster), and
 # the number of pictures from which SGD is preferred.
 PICTURES_SEEN, SIGNS_SEEN, MANY_PICTURES = 900_000, 60_000, 5_000
-# Networks below this many mult-adds a picture gain nothing from bf16.
-BF16_MULT_ADDS = 1_000_000
+# Pictures seen while fine-tuning.
+FINETUNE_SEEN = 10_000
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,14 @@ class Planner:
         """Name, weights and strategy."""
         facts, wanted = self.facts, (self.recipe.model.weights or "none")
         name = self.recipe.model.name
+        from_run = described(wanted) if wanted not in ("auto", "none") else None
+        if from_run is not None and name in (None, from_run["architecture"]):
+            if name is None:
+                name = self.changes["model.name"] = from_run["architecture"]
+                self.reasons.append(f"Model {name}: what {wanted} was trained with.")
+            for key, value in from_run["arguments"].items():
+                if key not in ("in_chans", "img_size", *self.recipe.model.arguments):
+                    self.changes[f"model.{key}"] = value
         if name is None:
             at_hand = weights_at_hand(PRETRAINED) if wanted == "auto" and facts.side > SMALL_SIDE else []
             if at_hand or (wanted not in ("auto", "none")):
@@ -136,6 +146,8 @@ class Planner:
 
         facts = self.facts
         pretrained = self.value("strategy") != "scratch"
+        weights = self.value("model.weights") or "none"
+        theirs = preprocess_for(self.value("model.name"), weights) if pretrained else None
         photos = facts.side > SMALL_SIDE
         info = None if "/" in self.value("model.name") else model_info(self.value("model.name"))
         if info is not None and info.family in OF_ONE_SIZE:
@@ -144,14 +156,15 @@ class Planner:
             )
             if info.name == "lenet5_1998":
                 self.choose("input.channels", 1)
-        self.choose("input.channels", 1 if facts.grey and not pretrained else 3)
-        if pretrained:
-            weights = published_row(self.value("model.name"), self.value("model.weights"))
-            self.choose("input.size", weights.size if weights else 224)
-            self.choose("input.fit", "crop")
-            if weights and self.value("input.fit") == "crop" and self.value("input.size") == weights.size:
-                self.choose("input.resize", weights.resize)
-                self.choose("input.interpolation", weights.interpolation)
+        if theirs is not None:
+            # The weights see what they were trained on: size, channels, cut and interpolation are theirs.
+            self.choose("input.channels", theirs.channels)
+            self.choose("input.size", theirs.size[0])
+            self.choose("input.fit", theirs.fit)
+            if self.value("input.fit") == "crop" and self.value("input.size") == theirs.size[0]:
+                if theirs.resize is not None:
+                    self.choose("input.resize", theirs.resize)
+                self.choose("input.interpolation", theirs.interpolation)
         elif photos:
             self.choose("input.size", GREY_SIDE if self.value("model.name") == SMALL_NETWORK else COLOUR_SIDE)
             self.choose(
@@ -162,12 +175,15 @@ class Planner:
         else:
             self.choose("input.size", max(8, facts.side))
             self.choose("input.fit", "squash")
+        self.choose("input.channels", 1 if facts.grey else 3)
         self.choose("input.interpolation", "bilinear")
         size = self.value("input.size")
         if self.value("input.fit") == "crop" and photos:
             self.choose("input.resize", round(size * 256 / 224))
         self.choose("input.store_size", size)
-        if photos and facts.grey:
+        if self.value("strategy") == "probe":
+            self.choose("augment", "none")
+        elif photos and facts.grey:
             self.choose(
                 "augment",
                 "gentle",
@@ -206,16 +222,21 @@ class Planner:
                 steps = self.recipe.steps or self.value("epochs") * math.ceil(facts.pictures / batch)
                 self.choose("ema", default_ema(steps))
         else:
-            # PyTorch's transfer-learning tutorial: SGD 0.001, momentum 0.9, a tenth every 7 epochs.
+            # From a fitted head on small steps are enough, and the smaller the earlier the layer.
+            if self.recipe.objective == "classes":
+                self.choose("head", "softmax")
             self.choose("optimizer.name", "sgd")
-            self.choose("batch_size", 4 if facts.pictures < 1000 else 32)
-            self.choose("optimizer.lr", 0.001)
-            self.choose("optimizer.nesterov", False)
+            self.choose("batch_size", 32)
+            self.choose("optimizer.lr", 0.01)
+            self.choose("optimizer.nesterov", True)
             self.choose("optimizer.weight_decay", 0.0)
-            self.choose("schedule.name", "step")
+            self.choose("optimizer.layer_decay", 0.7)
+            self.choose("schedule.name", "cosine")
             self.choose("label_smoothing", 0.0)
             self.choose("ema", 0.0)
-            self.choose("epochs", 25 if facts.pictures < 5000 else 10)
+            self.choose("epochs", int(np.clip(round(FINETUNE_SEEN / facts.pictures), 10, 50)))
+            if strategy == "probe":  # it takes no steps
+                self.changes["minutes"] = None
         if facts.imbalance > UNBALANCED:
             self.choose(
                 "balance",
@@ -282,14 +303,6 @@ def published_row(name: str, weights: str) -> PublishedWeights | None:
     return next(
         (row for row in rows if weights == row.name or (weights == "DEFAULT" and row is rows[0])), None
     )
-
-
-def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 in hardware; emulated, it is slower than float32."""
-    import torch
-
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def default_shares(pictures: int, classes: int) -> tuple[float, float]:

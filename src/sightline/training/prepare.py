@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,10 @@ import torch
 from sightline.data.dataset import NO_SPLIT
 from sightline.data.split import make_splits, read_splits
 from sightline.errors import SightlineError
-from sightline.pipeline.cache import Failure, Mode, Prepared, Stage, fits, read_all
+from sightline.features.embedding_network import preprocess_for
+from sightline.pipeline.cache import Canonical, Failure, Mode, Prepared, fits, read_all
 from sightline.pipeline.loader import PlainPictures, TrainLoader, TrainPictures
+from sightline.pipeline.stored import store
 from sightline.training.build import build_model
 from sightline.training.loop import Trainer
 from sightline.training.plan import (
@@ -22,14 +24,14 @@ from sightline.training.plan import (
     Planner,
     default_shares,
     gather_facts,
-    published_row,
     stored_bytes,
 )
 from sightline.training.processes import ALONE, Processes, synchronised
 from sightline.training.progress import Quiet
 from sightline.training.recipe import Recipe
+from sightline.training.transfer import TransferTrainer
 from sightline.transforms.augment import Augment
-from sightline.transforms.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, store_image
+from sightline.transforms.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from sightline.data.dataset import ImageDataset
@@ -40,13 +42,15 @@ STATISTICS = 1000
 
 @dataclass
 class Job:
-    """A run that is ready to begin. `set_aside` are the pictures that could not be read."""
+    """A run that is ready to begin. set_aside: the pictures that could not be read. temperature: of the Bundle."""
 
     dataset: ImageDataset
     recipe: Recipe
     reasons: list[str]
     trainer: Trainer
     set_aside: list[Failure]
+    temperature: float = 1.0
+    path: list[tuple[float, float]] = field(default_factory=list)
 
 
 def prepare(
@@ -55,10 +59,12 @@ def prepare(
     watcher: Quiet,
     processes: Processes = ALONE,
     splits: Path | None = None,
+    groups: np.ndarray | None = None,
 ) -> Job:
     """Split, plan, read and build. Raises SightlineError where the recipe or the pictures do not allow a run.
 
-    `splits`: the file of a run that is resumed; the splits are those, not made again.
+    `splits`: the file of a run that is resumed; the splits are those, not made again. `groups`, (N,) integers: pictures
+    of one number fall into one split, as far as splits are made here.
     """
     device = choose_device(recipe.device, processes.local)
     if splits is not None:
@@ -67,7 +73,11 @@ def prepare(
     else:
         shares = default_shares(len(dataset), len(dataset.classes))
         dataset = make_splits(
-            dataset, seed=recipe.seed, val=recipe.val_share or shares[0], test=recipe.test_share or shares[1]
+            dataset,
+            seed=recipe.seed,
+            val=recipe.val_share or shares[0],
+            test=recipe.test_share or shares[1],
+            groups=groups,
         )
     if not dataset.has_split("val") or not dataset.has_split("test"):
         raise SightlineError(
@@ -87,18 +97,83 @@ def prepare(
         reasons.append(said)
     if recipe.sync_batchnorm and processes.count > 1:
         model = synchronised(model)
+    read = read_pictures(train, val, recipe, watcher, device, processes)
+    kind = Trainer if recipe.strategy == "scratch" else TransferTrainer
+    trainer = kind(
+        model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        recipe,
+        read.preprocess,
+        read.train,
+        read.val,
+        train.targets[read.kept],
+        len(dataset.classes),
+        device,
+        processes,
+        recipe.accumulate,
+    )
+    job = Job(dataset, recipe, reasons, trainer, read.set_aside)
+    if isinstance(trainer, TransferTrainer):
+        begin_transfer(job, trainer, train, watcher)
+    return job
+
+
+def begin_transfer(job: Job, trainer: TransferTrainer, train: ImageDataset, watcher: Quiet) -> None:
+    """The head first; then what a frozen part computes, for views that are kept."""
+    if trainer.recipe.head != "none":
+        trainer.fit_head(train, watcher)
+        assert trainer.head is not None
+        job.reasons.append(trainer.head.said)
+        job.temperature = trainer.head.temperature
+        known = {failure.ref for failure in job.set_aside}
+        job.set_aside += [failure for failure in trainer.head.failures if failure.ref not in known]
+    views, said = trainer.keep_views()
+    if said:
+        job.reasons.append(said)
+    job.recipe = trainer.recipe = trainer.recipe.model_copy(update={"views": views})
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Training and validation pictures ready to be served. kept: places of those that could be read in `train`."""
+
+    train: TrainLoader
+    val: PlainPictures
+    preprocess: Preprocess
+    kept: np.ndarray
+    set_aside: list[Failure]
+
+
+def read_pictures(
+    train: ImageDataset,
+    val: ImageDataset,
+    recipe: Recipe,
+    watcher: Quiet,
+    device: torch.device,
+    processes: Processes = ALONE,
+) -> Pictures:
+    """Hold the pictures in memory where they fit, else keep those to train on on the disk.
+
+    Raises SightlineError where none of `train` can be read.
+    """
     stage = canonical_stage(recipe)
     channels = recipe.input.channels or 3
     mode: Mode = "L" if channels == 1 else "RGB"
-    held = None
-    if fits(len(train), stored_bytes(recipe.input.store_size or 0, channels)):
-        held = read_all(train, stage, mode, partial(tell, watcher, len(train), "training pictures"))
-        if not held.arrays:
-            raise SightlineError(
-                f"None of the {len(train):,} training pictures of {dataset.name} could be read."
-            )
-    set_aside = list(held.failures) if held else []
-    train = train.subset(held.indices) if held else train
+    held, stored = None, None
+    progress = partial(tell, watcher, len(train), "training pictures")
+    if recipe.strategy == "probe":
+        pass  # it reads its pictures once, and through the Preprocess
+    elif fits(len(train), stored_bytes(recipe.input.store_size or 0, channels)):
+        held = read_all(train, stage, mode, progress)
+    else:
+        stored = processes.on_main(lambda: store(train, stage, mode, progress))
+        if stored is not None and stored.said:
+            watcher.message(stored.said)
+    known = held or stored
+    set_aside = list(known.failures) if known else []
+    kept = known.indices if known else np.arange(len(train))
+    if not len(kept):
+        raise SightlineError(f"None of the {len(train):,} training pictures of {train.name} could be read.")
+    train = train.subset(kept)
     preprocess = make_preprocess(recipe, train, held, stage, mode)
     val_held = None
     if fits(len(val), preprocess.size[0] * preprocess.size[1] * channels):
@@ -107,20 +182,11 @@ def prepare(
         )
         set_aside += val_held.failures
     assert recipe.augment is not None
-    pictures = TrainPictures(train, stage, Augment.parse(recipe.augment), preprocess, recipe.seed, held)
-    trainer = Trainer(
-        model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-        recipe,
-        preprocess,
-        TrainLoader(pictures, recipe.workers or 0, pinned=device.type == "cuda"),
-        PlainPictures(val, preprocess, val_held),
-        train.targets,
-        len(dataset.classes),
-        device,
-        processes,
-        recipe.accumulate,
-    )
-    return Job(dataset, recipe, reasons, trainer, set_aside)
+    chain = Augment.parse(recipe.augment)
+    on_disk = stored.pictures if stored else None
+    pictures = TrainPictures(train, stage, chain, preprocess, recipe.seed, held, on_disk)
+    loader = TrainLoader(pictures, recipe.workers or 0, pinned=device.type == "cuda")
+    return Pictures(loader, PlainPictures(val, preprocess, val_held), preprocess, kept, set_aside)
 
 
 def split_codes(dataset: ImageDataset, path: Path) -> np.ndarray:
@@ -129,17 +195,17 @@ def split_codes(dataset: ImageDataset, path: Path) -> np.ndarray:
     return np.array([known.get(ref, NO_SPLIT) for ref in dataset.refs()], dtype=np.uint8)
 
 
-def canonical_stage(recipe: Recipe) -> Stage:
+def canonical_stage(recipe: Recipe) -> Canonical:
     """What every training picture goes through before it is augmented."""
     shape = recipe.input
     assert shape.store_size is not None
     assert shape.fit is not None
     assert shape.interpolation is not None
-    return partial(store_image, size=shape.store_size, fit=shape.fit, interpolation=shape.interpolation)
+    return Canonical(shape.store_size, shape.fit, shape.interpolation, shape.scaled_decoding)
 
 
 def make_preprocess(
-    recipe: Recipe, train: ImageDataset, held: Prepared | None, stage: Stage, mode: Mode
+    recipe: Recipe, train: ImageDataset, held: Prepared | None, stage: Canonical, mode: Mode
 ) -> Preprocess:
     """The recipe's fixed map, normalised by what the pretrained weights expect, or by the training pictures."""
     shape = recipe.input
@@ -158,7 +224,7 @@ def make_preprocess(
 
 
 def normalisation(
-    recipe: Recipe, train: ImageDataset, held: Prepared | None, stage: Stage, mode: Mode
+    recipe: Recipe, train: ImageDataset, held: Prepared | None, stage: Canonical, mode: Mode
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std) a channel, on the scale 0..1: the architecture's own, the weights', or the training pictures'."""
     from sightline.models import model_info
@@ -168,15 +234,17 @@ def normalisation(
     if info.family in OF_ONE_SIZE and len(info.mean) == channels:
         return info.mean, info.std
     if recipe.strategy != "scratch":
-        weights = published_row(recipe.model.name or "", recipe.model.weights or "")
-        mean, std = (weights.mean, weights.std) if weights else (IMAGENET_MEAN, IMAGENET_STD)
-        return (mean, std) if channels == 3 else ((float(np.mean(mean)),), (float(np.mean(std)),))
+        theirs = preprocess_for(recipe.model.name or "", recipe.model.weights or "")
+        if channels == theirs.channels:
+            return theirs.mean, theirs.std
+        return (float(np.mean(theirs.mean)),) * channels, (float(np.mean(theirs.std)),) * channels
+    places = np.unique(np.linspace(0, len(train) - 1, STATISTICS).astype(np.int64))
     if held is None:
-        sample = train.subset(np.unique(np.linspace(0, len(train) - 1, STATISTICS).astype(np.int64)))
-        held = read_all(sample, stage, mode)
-    step = max(1, len(held.arrays) // STATISTICS)
+        arrays = read_all(train.subset(places), stage, mode).arrays
+    else:
+        arrays = [held.arrays[place] for place in places.tolist()]
     total, square, count = np.zeros(channels), np.zeros(channels), 0
-    for array in held.arrays[::step]:
+    for array in arrays:
         pixels = array.reshape(-1, channels).astype(np.float64) / 255.0
         total += pixels.sum(0)
         square += (pixels**2).sum(0)

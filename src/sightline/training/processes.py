@@ -9,7 +9,7 @@ gradients with the others. The main one (rank 0) alone writes files and speaks.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -125,6 +125,32 @@ def losses_said() -> Iterator[None]:
             "Another process of this run has ended; start all of them again with --resume RUN, "
             "the run's folder, to go on from the last checkpoint."
         ) from None
+
+
+class WholeRows(torch.autograd.Function):
+    """Each process's rows, one after the other; each gets back the gradient that all processes have for its rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, first: int, total: int) -> torch.Tensor:
+        ctx.own = slice(first, first + len(rows))
+        whole = rows.new_zeros(total, *rows.shape[1:])
+        whole[ctx.own] = rows
+        distributed.all_reduce(whole)  # a sum with zeros, so parts may differ in size
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        gradient = gradient.contiguous()
+        distributed.all_reduce(gradient)
+        return gradient[ctx.own], None, None
+
+
+def whole_rows(rows: torch.Tensor, sizes: Sequence[int], processes: Processes) -> torch.Tensor:
+    """The rows (n, ...) of all processes, by rank, with gradients; process r has sizes[r] of them."""
+    if processes.count == 1:
+        return rows
+    whole: torch.Tensor = WholeRows.apply(rows, sum(sizes[: processes.rank]), sum(sizes))
+    return whole
 
 
 class SyncBatchNorm(nn.BatchNorm2d):

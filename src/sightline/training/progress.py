@@ -128,9 +128,14 @@ class LiveLine(Quiet):
 
 def epoch_line(row: dict[str, Any]) -> str:
     """One epoch in a line; a star marks the best so far."""
+    if "val_recall" in row:
+        to_text, to_image = row["val_image_to_text_1"], row["val_text_to_image_1"]
+        figures = f"recall@1 {to_text:6.1%} captions, {to_image:6.1%} pictures"
+    else:
+        figures = f"balanced accuracy {row['val_balanced_accuracy']:6.1%}"
     return (
         f"epoch {row['epoch']:>3}  train loss {row['train_loss']:.3f}  accuracy {row['train_accuracy']:6.1%}   "
-        f"validation loss {row['val_loss']:.3f}  balanced accuracy {row['val_balanced_accuracy']:6.1%}"
+        f"validation loss {row['val_loss']:.3f}  {figures}"
         f"{' *' if row['best'] else '  '}   {row['images_per_second']:,.0f} pictures/s"
     )
 

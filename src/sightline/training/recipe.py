@@ -19,6 +19,7 @@ from sightline.errors import SightlineError, near
 from sightline.files import reason
 
 Strategy = Literal["scratch", "finetune", "probe"]
+Objective = Literal["classes", "contrastive"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -55,6 +56,7 @@ class InputSection(Section):
     resize: int | None = Field(None, ge=4, le=2048, description="short side before the centre cut, pixels")
     store_size: int | None = Field(None, ge=4, le=2048, description="short side kept for training, pixels")
     interpolation: Literal["bilinear", "bicubic"] | None = Field(None, description="of every resize")
+    scaled_decoding: bool = Field(False, description="decode large JPEGs for training at a reduced scale")
 
 
 class OptimizerSection(Section):
@@ -66,6 +68,9 @@ class OptimizerSection(Section):
     nesterov: bool | None = Field(None, description="of SGD")
     betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="of AdamW")
     weight_decay: float | None = Field(None, ge=0, le=1, description="not applied to norms and biases")
+    layer_decay: float | None = Field(
+        None, gt=0, le=1, description="share of the rate that a stage gets of the next one's (finetune)"
+    )
 
 
 class ScheduleSection(Section):
@@ -84,10 +89,24 @@ class ScheduleSection(Section):
 class Recipe(Section):
     """A training run. `sightline fit --set optimizer.lr=0.01` reaches every field; so does a TOML file."""
 
+    objective: Objective = Field("classes", description="tell classes apart, or match pictures and captions")
     model: ModelSection = ModelSection()  # type: ignore[call-arg]
     strategy: Strategy | None = Field(
         None, description="train all, finetune pretrained weights, or probe (new head)"
     )
+    features: str | None = Field(None, description="hand-crafted ones instead of a network: hog+color, sift")
+    head: Literal["ridge", "softmax", "svm", "none"] | None = Field(
+        None, description="fitted on frozen features before any step; none starts from a random one"
+    )
+    penalty: float | None = Field(None, gt=0, description="of the head; None chooses by leaving pictures out")
+    train_from: str | None = Field(None, description="first stage that learns; those before it stay frozen")
+    views: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="augmented views kept of a frozen part's activations; 0 augments anew",
+    )
+    l2_sp: float = Field(0.0, ge=0, le=10, description="pull of the weights towards where they started")
     input: InputSection = InputSection()  # type: ignore[call-arg]
     augment: str | None = Field(None, description="a policy's name or steps such as 'crop(4) + hflip'")
     optimizer: OptimizerSection = OptimizerSection()  # type: ignore[call-arg]
@@ -133,6 +152,7 @@ def read_recipe(data: Mapping[str, Any]) -> Recipe:
         problems += [explain(dict(e)) for e in error.errors()]
     problems += model_problems(data.get("model"))
     problems += augment_problems(data.get("augment"))
+    problems += features_problems(data.get("features"))
     if recipe is not None:
         problems += cross_problems(recipe)
     if problems or recipe is None:
@@ -238,12 +258,45 @@ def cross_problems(recipe: Recipe) -> list[str]:
         problems.append("val_share, test_share: together they leave nothing to train on")
     if recipe.optimizer.nesterov and recipe.optimizer.momentum == 0:
         problems.append("optimizer.nesterov: it needs a momentum above 0; set optimizer.nesterov=false")
+    problems += transfer_problems(recipe)
     weights = (recipe.model.weights or "none").lower()
     if recipe.strategy in ("finetune", "probe") and weights == "none":
         problems.append(
             f"strategy: {recipe.strategy} starts from weights; set model.weights, or strategy = 'scratch'"
         )
     return problems
+
+
+def transfer_problems(recipe: Recipe) -> list[str]:
+    """Fields that need pretrained weights, where these are ruled out; and those that exclude each other."""
+    own = {
+        "train_from": recipe.train_from is not None,
+        "l2_sp": recipe.l2_sp > 0,
+        "head": recipe.head not in (None, "none"),
+    }
+    problems = [
+        f"{field}: it goes with strategy = 'finetune' or 'probe', not scratch"
+        for field, given in own.items()
+        if given and recipe.strategy == "scratch"
+    ]
+    if recipe.strategy == "probe" and recipe.head == "none":
+        problems.append("head: a probe is nothing but a head; take ridge, softmax or svm")
+    if recipe.views and recipe.train_from is None:
+        problems.append("views: it needs train_from, the first stage that learns")
+    return problems
+
+
+def features_problems(text: Any) -> list[str]:
+    """Mistakes in the text of hand-crafted features."""
+    if not isinstance(text, str):
+        return []
+    from sightline.features.spelling import parse_features
+
+    try:
+        parse_features(text)
+    except SightlineError as error:
+        return [f"features: {error}"]
+    return []
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:

@@ -43,15 +43,18 @@ class Forgetful:
 
 @dataclass
 class Best:
-    """The best epoch so far, by balanced accuracy on the validation split; ties go to the lower loss."""
+    """The best epoch so far, by its merit on the validation split; ties go to the lower loss.
+
+    merit: balanced accuracy; of a contrastive run the mean recall.
+    """
 
     epoch: int
-    balanced_accuracy: float
+    merit: float
     loss: float
     weights: dict[str, torch.Tensor]
 
-    def beaten_by(self, balanced_accuracy: float, loss: float) -> bool:
-        return (balanced_accuracy, -loss) > (self.balanced_accuracy, -self.loss)
+    def beaten_by(self, merit: float, loss: float) -> bool:
+        return (merit, -loss) > (self.merit, -self.loss)
 
 
 @dataclass
@@ -91,8 +94,7 @@ class TrainState:
             "step": self.step,
             "epoch": self.epoch,
             "sums": asdict(self.sums),
-            "best": best
-            and {"epoch": best.epoch, "balanced_accuracy": best.balanced_accuracy, "loss": best.loss},
+            "best": best and {"epoch": best.epoch, "merit": best.merit, "loss": best.loss},
             "epochs_since_best": self.epochs_since_best,
             "history": self.history,
             "failures": [asdict(failure) for failure in self.failures.values()],
