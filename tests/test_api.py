@@ -31,7 +31,8 @@ def test_the_run_folder_is_complete(trained):
     assert len(trained.history) == 15
     recipe = trained.recipe.to_dict()
     open_fields = {"minutes", "steps", "clip_grad", "patience", "val_share", "test_share"}
-    assert {k for k, v in recipe.items() if v is None} <= open_fields
+    others = {"features", "head", "penalty", "train_from", "last_stage", "views"}  # of runs that do not start from scratch
+    assert {k for k, v in recipe.items() if v is None} <= open_fields | others
     assert "<html" in trained.report.read_text()[:500].lower()
 
 
@@ -137,8 +138,7 @@ def test_pretrained_weights_are_reused_and_said(strategy, trained, shapes, tmp_p
         device="cpu",
         **{"input.size": 24, "input.channels": 3},
     )
-    assert run.recipe.optimizer.lr == pytest.approx(0.001)
-    assert run.recipe.schedule.name == "step"
+    assert run.history[0]["epoch"] == 0  # the fitted head alone
     assert any("weights" in reason.lower() for reason in run.read_json("run.json")["reasons"])
     before, after = trained.bundle.weights, run.bundle.weights
     body = [name for name in before if not name.startswith("fc.") and before[name].is_floating_point()]

@@ -60,7 +60,14 @@ def test_normalisation_is_torchvisions():
     preprocess = Preprocess(size=(16, 16))
     batch = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
     expected = v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)(batch.float() / 255)
-    assert torch.allclose(preprocess.normalize(batch), expected, atol=1e-5)
+    normal = preprocess.normalize(batch)
+    assert torch.allclose(normal, expected, atol=1e-5)
+    last = batch.contiguous(memory_format=torch.channels_last)
+    again = preprocess.normalize(last)
+    assert torch.equal(again, normal)
+    assert again.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(last, batch)
+    assert torch.equal(preprocess.normalize(last[0]), normal[0])
 
 
 def test_squash_keeps_the_edges():

@@ -18,6 +18,7 @@ from sightline.errors import SightlineError
 from sightline.pipeline.cache import Failure, Mode, Prepared, fits, read_all, stack
 from sightline.pipeline.loader import PlainPictures, TrainLoader, TrainPictures
 from sightline.training.build import build_model
+from sightline.training.calibration import calibrate
 from sightline.training.loop import Trainer
 from sightline.training.plan import (
     SMALL_SIDE,
@@ -112,7 +113,7 @@ class Bench:
 
     def step_seconds(self, augment: str, count: int) -> float:
         """How long one step with this augmentation takes, measured on a few."""
-        return self.trainer(augment, self.recipe.seed, 1, count).calibrate(0.0)[1]
+        return calibrate(self.trainer(augment, self.recipe.seed, 1, count), 0.0)[1]
 
     def answer_seconds(self, count: int) -> float:
         """How long asking for one validation picture takes."""

@@ -19,6 +19,7 @@ from sightline.fitting.conclude import conclude, keep
 from sightline.fitting.course import Course, Named
 from sightline.fitting.folder import Fit, Keeper, rows_of, say_set_aside, source_name, working_on
 from sightline.run import FACTS, RECIPE, Run, environment
+from sightline.training.calibration import calibrate
 from sightline.training.checkpoint import SECONDS, Checkpoint, Checkpoints
 from sightline.training.event_log import EventLog
 from sightline.training.plan import default_ema
@@ -183,8 +184,14 @@ def opened(source: Source, course: Course, processes: Processes) -> Named:
 
 def prepared(dataset: ImageDataset, recipe: Recipe, fit: Fit, splits: Path | None) -> tuple[Job, list[str]]:
     """`prepare` for a fit; what shows the same is kept on one side of the splits that are made here."""
+    from sightline.fitting import auto
+
     if splits is not None:
-        return prepare(dataset, recipe, fit.watch, fit.processes, splits=splits), []
+        job = prepare(dataset, recipe, fit.watch, fit.processes, splits=splits)
+        auto.restore(job, fit.run)
+        return job, []
+    if recipe.strategy == "auto":
+        return auto.prepared(dataset, recipe, fit)
     found = kept_together(dataset, fit)
     job = prepare(dataset, recipe, fit.watch, fit.processes, groups=found.groups)
     return job, seen_before(job, found, fit)
@@ -207,7 +214,7 @@ def fix_steps(job: Job, fit: Fit) -> None:
     if not recipe.minutes or recipe.steps:
         return
     left = recipe.minutes * 60 - (time.perf_counter() - fit.begun)
-    fitting, step = trainer.calibrate(left)
+    fitting, step = calibrate(trainer, left)
     planned = trainer.total_steps()
     steps = min(fitting, planned)
     ema = default_ema(steps) if recipe.ema is None else recipe.ema

@@ -30,10 +30,6 @@ from sightline.training.schedule import factor
 from sightline.training.state import Best, Forgetful, Saver, Sums, TrainState, Watcher
 from sightline.transforms.preprocess import Preprocess
 
-CALIBRATION_STEPS = 6
-CALIBRATION_SECONDS = 12.0
-# Of the time that was asked for, this share is planned; the rest is for what a calibration cannot foresee.
-PLANNED_SHARE = 0.9
 # On a GPU figures are fetched after so many steps: each fetch makes the processor wait for the device.
 FETCHED_TOGETHER = 16
 
@@ -217,33 +213,6 @@ class Trainer:
     def spare(self) -> Trainer:
         """The same run on a copy of the network, in this process alone: what it does leaves no trace."""
         return replace(self, model=copy.deepcopy(self.model), processes=ALONE)
-
-    def calibrate(self, seconds: float, at_least: int = 1) -> tuple[int, float]:
-        """How many steps fit into `seconds`, validation included, and the seconds that one step took.
-
-        Measured on copies: the run itself starts untouched.
-        """
-        spare = self.spare()
-        state = spare.start()
-        set_train_mode(state.model)
-        times: list[float] = []
-        begun = before = time.perf_counter()
-        while len(times) < CALIBRATION_STEPS and time.perf_counter() - begun < CALIBRATION_SECONDS:
-            for _, batch in self.batches(0):
-                if len(batch.indices):
-                    spare.learn(state, batch, 1e-6)[0].item()
-                times.append(time.perf_counter() - before)
-                before = time.perf_counter()
-                if len(times) == CALIBRATION_STEPS or before - begun > CALIBRATION_SECONDS:
-                    break
-        before = time.perf_counter()
-        spare.validate(state.evaluated)
-        validation = time.perf_counter() - before
-        step = float(np.median(times[1:] or times))
-        per_epoch = step * self.steps_per_epoch + validation
-        budget = max(0.0, seconds * PLANNED_SHARE - (time.perf_counter() - begun))
-        steps = max(at_least, int(budget / per_epoch * self.steps_per_epoch))
-        return min(self.processes.gather(steps)), step
 
     def run(
         self,

@@ -75,12 +75,17 @@ class Preprocess:
         return to_tensor(self.image(picture))
 
     def normalize(self, batch: torch.Tensor) -> torch.Tensor:
-        """uint8 (..., channels, height, width) to float32, scaled to 0..1, minus mean, over std."""
+        """uint8 (..., channels, height, width) to float32, scaled to 0..1, minus mean, over std; its layout is kept."""
         import torch
 
         mean = torch.tensor(self.mean, device=batch.device).view(-1, 1, 1) * 255.0
         scale = 1.0 / (torch.tensor(self.std, device=batch.device).view(-1, 1, 1) * 255.0)
-        return (batch.float() - mean) * scale
+        batch = batch.to(torch.float32, copy=True)
+        if batch.stride(-3) == 1:
+            # Colours last: constants that lie the same, or each pixel becomes a loop of three.
+            last = (x.expand(batch.shape[-3:]).permute(1, 2, 0) for x in (mean, scale))
+            mean, scale = (x.contiguous().permute(2, 0, 1) for x in last)
+        return batch.sub_(mean).mul_(scale)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `from_dict` takes back."""
