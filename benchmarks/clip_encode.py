@@ -46,7 +46,7 @@ CASES = {
     "clip_vit_base_patch16": ("ViT-B-16-quickgelu", 8),
     "clip_vit_large_patch14": ("ViT-L-14-quickgelu", 2),
 }
-ROUNDS, WIDTH, MOST_ROUNDS, MOST_SECONDS = 15, 0.015, 200, 120.0
+ROUNDS, WIDTH, MOST_ROUNDS, MOST_SECONDS = 15, 0.02, 200, 30.0
 SENTENCES = 32
 Call = Callable[[], object]
 
