@@ -27,10 +27,10 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -m "not full" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not full" -n 2 --dist loadfile -rs
 
 test-full: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -rs
 
 lock:
 	$(UV) pip compile pyproject.toml --extra parquet --extra clip --group dev --universal --python-version 3.11 \

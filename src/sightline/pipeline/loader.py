@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from sightline.data.dataset import ImageDataset
 
 Key = tuple[int, int]  # (epoch, position in the training set)
+SMALL = 96 * 96
+"""Pixels of a picture below which its augmentation takes less time than to hand it to a thread."""
 
 
 class Batch(NamedTuple):
@@ -110,8 +112,13 @@ class TrainPictures(Dataset[Batch]):
         return Batch(images, targets, indices, failures)
 
     def use_threads(self, wanted: bool) -> None:
-        """Work on the pictures of a batch on all cores: decoders and resizes release the interpreter lock."""
-        self.pool = ThreadPoolExecutor(cores() + WAITING) if wanted and cores() > 1 else None
+        """Work on the pictures of a batch on all cores: decoders and resizes release the interpreter lock.
+
+        Not on small ones in memory: to hand one over takes longer than to turn it.
+        """
+        height, width = self.preprocess.size
+        small = self.arrays is not None and height * width < SMALL
+        self.pool = ThreadPoolExecutor(cores() + WAITING) if wanted and cores() > 1 and not small else None
 
     def _one(self, index: int, u: np.ndarray) -> np.ndarray | Failure:
         """The picture at `index` as the head of the augmentation leaves it."""
