@@ -14,7 +14,7 @@ import sightline
 from sightline.api import find_lr
 from sightline.data import open_dataset
 from sightline.errors import SightlineError, UnreadableImage
-from sightline.run import FILES, Run
+from sightline.run import ADVICE, FILES, RIVAL, Run
 
 
 def test_a_folder_becomes_a_classifier_that_knows_its_classes(trained, shapes):
@@ -26,12 +26,13 @@ def test_a_folder_becomes_a_classifier_that_knows_its_classes(trained, shapes):
 
 
 def test_the_run_folder_is_complete(trained):
-    assert {p.name for p in trained.path.iterdir()} == set(FILES)
+    assert {p.name for p in trained.path.iterdir()} == {*FILES} - {ADVICE, RIVAL}
     assert trained.read_json("run.json")["status"] == "complete"
     assert len(trained.history) == 15
     recipe = trained.recipe.to_dict()
     open_fields = {"minutes", "steps", "clip_grad", "patience", "val_share", "test_share"}
-    others = {"features", "head", "penalty", "train_from", "last_stage", "views"}  # of runs that do not start from scratch
+    # Of runs that do not start from scratch.
+    others = {"features", "head", "penalty", "train_from", "last_stage", "views"}
     assert {k for k, v in recipe.items() if v is None} <= open_fields | others
     assert "<html" in trained.report.read_text()[:500].lower()
 

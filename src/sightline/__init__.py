@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sightline.api import ablate, check, evaluate, fit, load, predict, summary
+    from sightline.api import ablate, advise, check, evaluate, fit, load, predict, summary
     from sightline.bundle import Bundle, Classifier
     from sightline.data import ImageDataset, make_splits, open_dataset, read_image
     from sightline.errors import SightlineError, UnreadableImage
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 HOMES = {
-    "api": ("ablate", "check", "evaluate", "fit", "load", "predict", "summary"),
+    "api": ("ablate", "advise", "check", "evaluate", "fit", "load", "predict", "summary"),
     "bundle": ("Bundle", "Classifier"),
     "data": ("ImageDataset", "make_splits", "open_dataset", "read_image"),
     "errors": ("SightlineError", "UnreadableImage"),
@@ -41,7 +41,7 @@ HOMES = {
 HOME_OF = {name: module for module, names in HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022
-    "fit", "evaluate", "load", "predict", "check", "ablate", "summary",
+    "fit", "evaluate", "load", "predict", "check", "ablate", "advise", "summary",
     "open_dataset", "make_splits", "read_image", "ImageDataset",
     "create_model", "list_models", "model_info",
     "Augment", "Preprocess", "Recipe", "Run", "Bundle", "Classifier",

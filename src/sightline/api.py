@@ -14,6 +14,7 @@ import numpy as np
 
 from sightline.bundle import Bundle, Classifier, Source
 from sightline.data import ImageDataset, open_dataset, read_image
+from sightline.data.dataset import SPLITS
 from sightline.errors import SightlineError, UnreadableImage
 from sightline.run import Run
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from sightline.ablation import Ablation
+    from sightline.advising import Advice
     from sightline.audit import Findings
     from sightline.data.captions import CaptionDataset
     from sightline.evaluation import Scores
@@ -118,6 +120,39 @@ def check(
 
     with watcher(quiet) as watch:
         return look(source, labels=labels, minutes=minutes, progress=watch.reading)
+
+
+def advise(
+    source: str | Path | ImageDataset,
+    *,
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Advice:
+    """How best to reuse a pretrained network for `source`, told by measuring; see `sightline.advising`.
+
+    `recipe` and `settings` as in `fit`: `model`, `weights`, `minutes` (nothing that trains for longer is advised). The
+    pictures measured are those that `fit` would train on; no other one is looked at.
+    """
+    from sightline.advising import advise as measure
+    from sightline.audit import alike
+    from sightline.data import make_splits
+    from sightline.training.plan import default_shares
+    from sightline.training.progress import watcher
+
+    wanted = compose(recipe, settings)
+    dataset = source if isinstance(source, ImageDataset) else open_dataset(source)
+    with watcher(quiet) as watch:
+        shares = default_shares(len(dataset), len(dataset.classes))
+        whole = make_splits(
+            dataset,
+            seed=wanted.seed,
+            val=wanted.val_share or shares[0],
+            test=wanted.test_share or shares[1],
+            groups=alike(dataset, watch.reading).groups,
+        )
+        held_back = int(np.count_nonzero(whole.splits == SPLITS.index("val")))
+        return measure(whole.split("train"), wanted, watch, held_back)
 
 
 def ablate(

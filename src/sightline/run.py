@@ -37,7 +37,8 @@ RECIPE, SPLITS, HISTORY, SCORES, REPORT, FACTS = (
     "run.json",
 )
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
-FILES = (RECIPE, SPLITS, HISTORY, SCORES, REPORT, FACTS, WEIGHTS_FILE, DESCRIPTION_FILE)
+ADVICE, RIVAL = "advice.json", "rival.json"  # of a strategy chosen by advice
+FILES = (RECIPE, SPLITS, HISTORY, SCORES, REPORT, FACTS, ADVICE, RIVAL, WEIGHTS_FILE, DESCRIPTION_FILE)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from sightline.run import Run
 from tests.cli.conftest import Call, World
 
 COMMANDS = (
-    "fit", "evaluate", "predict", "runs", "augment", "ablate", "check", "models", "summary", "reproduce", "look",
-    "zero-shot", "search",
+    "fit", "evaluate", "predict", "runs", "advise", "augment", "ablate", "check", "models", "summary", "reproduce",
+    "look", "zero-shot", "search",
 )  # fmt: skip
 SIGHTLINE = [sys.executable, "-m", "sightline"]
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -242,6 +242,7 @@ def test_help_is_whole_and_imports_nothing_heavy() -> None:
         "evaluate": "--split --json",
         "predict": "--json --csv --top-k",
         "runs": "--json",
+        "advise": "--model --weights --minutes --out --set --json",
         "augment": "--policy --out --seed --size",
         "check": "--labels --minutes --out --fix --json",
         "ablate": "--minutes --seeds --augment --out --set --json",

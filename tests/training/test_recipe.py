@@ -18,6 +18,7 @@ VALUES = {
     "head": "ridge",
     "penalty": 0.5,
     "train_from": "layer3",
+    "last_stage": "layer3",
     "views": 2,
     "l2_sp": 0.01,
     "input.size": 40,

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sightline import __version__
-from sightline.cli import data, look, models, reproduce, train, words
+from sightline.cli import advise, data, look, models, reproduce, train, words
 from sightline.errors import SaidByMain, SightlineError
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ for command in (
     train.evaluate,
     train.predict,
     train.runs,
+    advise.advise,
     data.augment,
     data.ablate,
     data.check,

@@ -26,7 +26,7 @@ def fit(
     model: Annotated[Text, option("NAME", NETWORKS)] = None,
     weights: Annotated[Text, option("NAME|FILE", "Start from a published name, a file, a run; or none.")] = None,
     objective: Annotated[Text, option("NAME", "classes, or contrastive: DATA has captions.")] = None,
-    strategy: Annotated[Text, option("NAME", "scratch, probe (a new head), or finetune (that, then the rest).")] = None,
+    strategy: Annotated[Text, option("NAME", "scratch, probe (a new head), finetune (all), or auto: measure.")] = None,
     train_from: Annotated[Text, option("STAGE", "Fine-tune from here on, such as layer3; freeze the rest.")] = None,
     features: Annotated[Text, option("TEXT", "No network but hog+color, sift, ... with a linear head.")] = None,
     head: Annotated[Text, option("NAME", "The linear head on features: ridge, softmax or svm.")] = None,
@@ -54,7 +54,9 @@ def fit(
         "epochs": epochs, "minutes": minutes, "seed": seed, "device": device,
     }  # fmt: skip
     values: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-    values |= {key: None for key, value in values.items() if value == "auto" and key != "weights"}
+    values |= {
+        key: None for key, value in values.items() if value == "auto" and key not in ("weights", "strategy")
+    }
     values |= parse_settings(settings or [])
     if find_lr:
         if data is None:

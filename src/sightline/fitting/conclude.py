@@ -12,16 +12,18 @@ from sightline.errors import SightlineError
 from sightline.evaluation import clean_line, score
 from sightline.features.embedding_network import described
 from sightline.fitting.folder import Fit, rows_of, say_set_aside
-from sightline.run import FACTS, SCORES, Run, environment
+from sightline.run import FACTS, RECIPE, SCORES, Run, environment
 from sightline.training.build import model_arguments_of
 from sightline.training.plan import published_row
-from sightline.training.prepare import Job
+from sightline.training.prepare import Job, Rival
 from sightline.training.state import TrainState
 
 
 def keep(run: Run, job: Job, state: TrainState) -> None:
-    """Write the best model so far into the run."""
+    """Write the best model so far into the run, unless a rival is there that is better."""
     assert state.best is not None
+    if job.rival is not None and not job.rival.best.beaten_by(state.best.merit, state.best.loss):
+        return
     make_bundle(job, state.best.weights).save(run.path)
 
 
@@ -49,9 +51,17 @@ def conclude(fit: Fit, job: Job, state: TrainState, before: float) -> None:
     """
     from sightline.report import ReportData, write_report
 
-    run, processes, watch = fit.run, fit.processes, fit.watch
-    test = job.dataset.split("test")
     assert state.best is not None
+    run, processes, watch = fit.run, fit.processes, fit.watch
+    history = [row | {"best": row["epoch"] == state.best.epoch} for row in state.history]
+    best_epoch = state.best.epoch
+    rival = None if job.rival is None else decide(job, state)
+    if job.rival is not None:
+        watch.message(job.reasons[-1])
+    if rival is not None:
+        job.recipe, best_epoch = rival.recipe, rival.best.epoch
+        history = [row | {"best": row["epoch"] == best_epoch} for row in rival.history]
+    test = job.dataset.split("test")
     if processes.main and not run.has_model:  # its files were lost, but a checkpoint has the weights
         keep(run, job, state)
     classifier = run.classifier if processes.main else Classifier(make_bundle(job, state.best.weights))
@@ -98,10 +108,11 @@ def conclude(fit: Fit, job: Job, state: TrainState, before: float) -> None:
             },
             recipe=job.recipe.to_dict(),
             reasons=job.reasons,
-            history=[row | {"best": row["epoch"] == state.best.epoch} for row in state.history],
+            history=history,
             scores=scores,
             clean=said,
             path=job.path,
+            advice=job.advice,
             probabilities=probabilities,
             targets=tested.targets,
             refs=[tested.ref(i) for i in range(len(tested))],
@@ -111,12 +122,32 @@ def conclude(fit: Fit, job: Job, state: TrainState, before: float) -> None:
             environment=machine | {"device": job.recipe.device, "seconds": seconds},
         ),
     )
+    if rival is not None:  # only now: a resume before this point goes on with the run's own training
+        run.write_json(RECIPE, rival.recipe.to_dict())
+        run.cut_history(-1, -1)
+        run.add_history(rival.history)
+        vars(run).pop("recipe", None)  # to be read again
     run.add_facts(
         status="complete",
         seconds=seconds,
-        best_epoch=state.best.epoch,
+        best_epoch=best_epoch,
         reasons=job.reasons,
         set_aside=set_aside,
         environment=machine,
     )
     fit.checkpoints.discard()
+
+
+def decide(job: Job, state: TrainState) -> Rival | None:
+    """The rival, if it did better on the validation pictures than the run's own training; adds what there is to say."""
+    rival, own = job.rival, state.best
+    assert rival is not None and own is not None
+    won = not rival.best.beaten_by(own.merit, own.loss)
+    kept, left = (rival, job.name) if won else (None, rival.name)
+    name, merit, other = (
+        (rival.name, rival.best.merit, own.merit) if won else (job.name, own.merit, rival.best.merit)
+    )
+    job.reasons.append(
+        f"Kept: {name}, balanced accuracy {merit:.1%} on the validation pictures; {left} {other:.1%}."
+    )
+    return kept

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
 
+    from sightline.advising import Advice
     from sightline.evaluation.metrics import Scores
     from sightline.transforms.preprocess import Preprocess
 
@@ -31,6 +32,7 @@ class ReportData:
         val_balanced_accuracy, seconds, best (true for the one kept). A value may be missing, None or not finite.
     scores: of the split scored; clean: a sentence on those of its pictures that no other split shows the same as, or
         "" where all are; probabilities (N, C); targets (N,); refs: N names of pictures.
+    advice: what the strategy was chosen by, if it was.
     path: (penalty, error on pictures left out, 0..1) of each penalty that a linear head was fitted with.
     picture: reads picture i of that split; may raise `UnreadableImage`.
     model: trained, in evaluation mode, on the CPU. preprocess: the map from a picture to its input.
@@ -55,6 +57,7 @@ class ReportData:
     environment: dict[str, Any]
     clean: str = ""
     path: Sequence[tuple[float, float]] = ()
+    advice: Advice | None = None
 
     def __post_init__(self) -> None:
         n, classes = self.scores.n, len(self.classes)

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from sightline import __version__
 from sightline.errors import SightlineError
+from sightline.report.advice import advised
 from sightline.report.confusion import confusion
 from sightline.report.curves import charts
 from sightline.report.data import ReportData
@@ -78,6 +79,7 @@ def render(data: ReportData) -> str:
         "headline": headline(data, sum(p.numel() for p in data.model.parameters())),
         "clean": data.clean,
         "penalties": penalty_chart(data.path),
+        "advice": advised(data.advice),
         "reasons": list(data.reasons),
         "counts": counts,
         "split_totals": split_totals(data),

@@ -101,6 +101,8 @@ class Planner:
 
     def network(self) -> None:
         """Name, weights and strategy."""
+        if self.recipe.strategy == "auto":
+            raise SightlineError("strategy = 'auto' measures first: it goes with a fit of classes.")
         facts, wanted = self.facts, (self.recipe.model.weights or "none")
         name = self.recipe.model.name
         from_run = described(wanted) if wanted not in ("auto", "none") else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,20 +29,39 @@ from sightline.training.plan import (
 from sightline.training.processes import ALONE, Processes, synchronised
 from sightline.training.progress import Quiet
 from sightline.training.recipe import Recipe
+from sightline.training.state import Best
 from sightline.training.transfer import TransferTrainer
 from sightline.transforms.augment import Augment
 from sightline.transforms.preprocess import Preprocess
 
 if TYPE_CHECKING:
+    from sightline.advising import Advice
     from sightline.data.dataset import ImageDataset
 
 # The mean and deviation of the pixels are taken from so many training pictures, evenly spaced.
 STATISTICS = 1000
 
 
+@dataclass(frozen=True)
+class Rival:
+    """Another strategy, trained before this run's own: kept unless that does better on the validation pictures.
+
+    best: its best epoch, without the weights; said: what there is to say of it.
+    """
+
+    name: str
+    best: Best
+    recipe: Recipe
+    history: list[dict[str, Any]]
+    said: str
+
+
 @dataclass
 class Job:
-    """A run that is ready to begin. set_aside: the pictures that could not be read. temperature: of the Bundle."""
+    """A run that is ready to begin. set_aside: the pictures that could not be read. temperature: of the Bundle.
+
+    name: of its strategy, where that was chosen by advice against a rival.
+    """
 
     dataset: ImageDataset
     recipe: Recipe
@@ -51,6 +70,9 @@ class Job:
     set_aside: list[Failure]
     temperature: float = 1.0
     path: list[tuple[float, float]] = field(default_factory=list)
+    advice: Advice | None = None
+    rival: Rival | None = None
+    name: str = ""
 
 
 def prepare(

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sightline.errors import SightlineError, near
 from sightline.files import reason
 
-Strategy = Literal["scratch", "finetune", "probe"]
+Strategy = Literal["scratch", "finetune", "probe", "auto"]
 Objective = Literal["classes", "contrastive"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -92,7 +92,7 @@ class Recipe(Section):
     objective: Objective = Field("classes", description="tell classes apart, or match pictures and captions")
     model: ModelSection = ModelSection()  # type: ignore[call-arg]
     strategy: Strategy | None = Field(
-        None, description="train all, finetune pretrained weights, or probe (new head)"
+        None, description="train all, finetune pretrained weights, probe (new head), or auto: measure"
     )
     features: str | None = Field(None, description="hand-crafted ones instead of a network: hog+color, sift")
     head: Literal["ridge", "softmax", "svm", "none"] | None = Field(
@@ -100,6 +100,9 @@ class Recipe(Section):
     )
     penalty: float | None = Field(None, gt=0, description="of the head; None chooses by leaving pictures out")
     train_from: str | None = Field(None, description="first stage that learns; those before it stay frozen")
+    last_stage: str | None = Field(
+        None, description="the network ends in this one; those behind it are left out"
+    )
     views: int | None = Field(
         None,
         ge=0,
@@ -260,7 +263,7 @@ def cross_problems(recipe: Recipe) -> list[str]:
         problems.append("optimizer.nesterov: it needs a momentum above 0; set optimizer.nesterov=false")
     problems += transfer_problems(recipe)
     weights = (recipe.model.weights or "none").lower()
-    if recipe.strategy in ("finetune", "probe") and weights == "none":
+    if recipe.strategy in ("finetune", "probe", "auto") and weights == "none":
         problems.append(
             f"strategy: {recipe.strategy} starts from weights; set model.weights, or strategy = 'scratch'"
         )
@@ -271,6 +274,7 @@ def transfer_problems(recipe: Recipe) -> list[str]:
     """Fields that need pretrained weights, where these are ruled out; and those that exclude each other."""
     own = {
         "train_from": recipe.train_from is not None,
+        "last_stage": recipe.last_stage is not None,
         "l2_sp": recipe.l2_sp > 0,
         "head": recipe.head not in (None, "none"),
     }
@@ -278,6 +282,11 @@ def transfer_problems(recipe: Recipe) -> list[str]:
         f"{field}: it goes with strategy = 'finetune' or 'probe', not scratch"
         for field, given in own.items()
         if given and recipe.strategy == "scratch"
+    ]
+    problems += [
+        f"{field}: strategy = 'auto' chooses it; leave it out"
+        for field in ("train_from", "last_stage")
+        if own[field] and recipe.strategy == "auto"
     ]
     if recipe.strategy == "probe" and recipe.head == "none":
         problems.append("head: a probe is nothing but a head; take ridge, softmax or svm")

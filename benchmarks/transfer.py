@@ -1,0 +1,405 @@
+"""Every way of reusing a pretrained network in all four quadrants, and whether `advise` knows the best beforehand.
+
+    SIGHTLINE_DATA=... python benchmarks/transfer.py [--pretrained FOLDER] [--draws N] [--out transfer.csv]
+
+A resnet10_small of half its widths (308,000 parameters) is trained on the first five classes of CIFAR-10 (14 epochs of
+10,715 pictures, `fit` with its defaults; 3 minutes on one core) unless FOLDER, of an earlier time, holds its run. It is
+transferred to the twelve CASES below, which were fixed before any of them was run: few or many pictures, of other
+classes of the same data set or of another domain. In each case five strategies get the same pictures in 5 draws:
+
+    scratch          300 steps of 32 pictures from a random start, the recipe of `fit`
+    probe            a linear head on what enters the classifier
+    probe@STAGE      a linear head on the earlier stage that tells the training pictures apart best, leave-one-out
+    finetune         the head first, then everything, 200 steps at most
+    finetune@STAGE   the head first, then what comes behind the stage that tells them apart best (or the last one)
+
+Pictures are 32x32 pixels in colour. Of each case 1,000 test pictures at most are tested on, the same for all. What
+`advise` says of a draw, before anything is trained on it, is written beside it. Every row goes to the CSV at once;
+rows that are there already are not run again. The summary compares what was advised with what was best, its regret with
+that of every constant strategy, and the intervals with the truth.
+
+    python benchmarks/transfer.py --development     the cases that the constants of `advise` were set from
+    python benchmarks/transfer_constants.py         prints those constants
+
+The development cases start from a network that learned the last five classes, and have none of the twelve's classes:
+they are of other classes of the same data sets, or of data sets that the twelve have nothing of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import sightline
+from sightline.data import ImageDataset
+from sightline.data.dataset import NO_SPLIT, SPLITS
+
+WIDTHS = [16, 32, 64, 128]
+EPOCHS, SIDE, TESTED = 14, 32, 1000
+SCRATCH_STEPS, FINETUNE_STEPS, BATCH = 300, 200, 32
+STRATEGIES = ("scratch", "probe", "probe@", "finetune", "finetune@")
+FIRST, LAST = tuple(range(5)), tuple(range(5, 10))
+
+
+@dataclass(frozen=True)
+class Case:
+    """`per_class` training pictures (validation included) of `classes` of a data set; None: all there are.
+
+    quadrant: what it was made to be.
+    """
+
+    name: str
+    data: str
+    classes: tuple[int, ...]
+    per_class: int | None
+    quadrant: str
+
+
+CASES = (
+    Case("cifar last five, 10 a class", "cifar10", LAST, 10, "small near"),
+    Case("cifar last five, 30 a class", "cifar10", LAST, 30, "small near"),
+    Case("cifar dog, frog, horse, 20 a class", "cifar10", (5, 6, 7), 20, "small near"),
+    Case("cifar last five, 150 a class", "cifar10", LAST, 150, "large near"),
+    Case("cifar last five, 500 a class", "cifar10", LAST, 500, "large near"),
+    Case("cifar dog, ship, truck, 300 a class", "cifar10", (5, 8, 9), 300, "large near"),
+    Case("mnist 5 to 9, 10 a class", "mnist", LAST, 10, "small far"),
+    Case("magtile, 15 a class", "magtile", tuple(range(6)), 15, "small far"),
+    Case("omniglot, 30 characters", "omniglot", tuple(range(0, 60, 2)), None, "small far"),
+    Case("mnist 5 to 9, 120 a class", "mnist", LAST, 120, "large far"),
+    Case("mnist 5 to 9, 500 a class", "mnist", LAST, 500, "large far"),
+    Case("magtile, all", "magtile", tuple(range(6)), None, "large far"),
+)
+
+DEVELOPMENT = (
+    Case("cifar first five, 8", "cifar10", FIRST, 8, ""),
+    Case("cifar first five, 15", "cifar10", FIRST, 15, ""),
+    Case("cifar first five, 40", "cifar10", FIRST, 40, ""),
+    Case("cifar first five, 100", "cifar10", FIRST, 100, ""),
+    Case("cifar first five, 250", "cifar10", FIRST, 250, ""),
+    Case("cifar first five, 600", "cifar10", FIRST, 600, ""),
+    Case("cifar airplane, cat, deer, 25", "cifar10", (0, 3, 4), 25, ""),
+    Case("cifar automobile, bird, cat, 200", "cifar10", (1, 2, 3), 200, ""),
+    Case("cifar bird, cat, deer, 60", "cifar10", (2, 3, 4), 60, ""),
+    Case("cifar bird, cat, deer, 400", "cifar10", (2, 3, 4), 400, ""),
+    Case("negative cifar first five, 20", "negative", FIRST, 20, ""),
+    Case("negative cifar first five, 200", "negative", FIRST, 200, ""),
+    Case("mnist 0 to 4, 8", "mnist", FIRST, 8, ""),
+    Case("mnist 0 to 4, 20", "mnist", FIRST, 20, ""),
+    Case("mnist 0 to 4, 60", "mnist", FIRST, 60, ""),
+    Case("mnist 0 to 4, 200", "mnist", FIRST, 200, ""),
+    Case("mnist 0 to 4, 600", "mnist", FIRST, 600, ""),
+    Case("digits, 6", "digits", tuple(range(10)), 6, ""),
+    Case("digits, 25", "digits", tuple(range(10)), 25, ""),
+    Case("digits, 100", "digits", tuple(range(10)), 100, ""),
+    Case("omniglot, 12 other characters", "omniglot", tuple(range(61, 84, 2)), None, ""),
+    Case("omniglot, 35 other characters", "omniglot", tuple(range(61, 131, 2)), None, ""),
+    Case("flowers, 12", "flowers5", tuple(range(5)), 12, ""),
+    Case("flowers, 60", "flowers5", tuple(range(5)), 60, ""),
+    Case("flowers, 200", "flowers5", tuple(range(5)), 200, ""),
+    Case("ants and bees, 30", "hymenoptera", (0, 1), 30, ""),
+    Case("ants and bees, all", "hymenoptera", (0, 1), None, ""),
+    Case("noisy cifar first five, 30", "noisy", FIRST, 30, ""),
+    Case("noisy cifar first five, 300", "noisy", FIRST, 300, ""),
+)
+
+FILES = {
+    "cifar10": "cifar10/cifar10.tar.gz",
+    "omniglot": "omniglot/omniglot.tar.gz",
+    "mnist": "mnist/mnist.npz",
+    "magtile": "magtile",
+    "flowers5": "flowers5",
+    "hymenoptera": "hymenoptera",
+}
+
+
+def opened(name: str, root: Path) -> ImageDataset:
+    """A data set by its name in a Case; `negative` and `noisy` are made of CIFAR-10."""
+    if name == "digits":
+        return sightline.make_splits(sightline.open_dataset("digits"), seed=0, val=0.01, test=0.4)
+    if name not in ("negative", "noisy"):
+        return sightline.open_dataset(root / FILES[name])
+    from sightline.data.dataset import Arrays
+
+    whole = sightline.open_dataset(root / FILES["cifar10"])
+    rng = np.random.default_rng(0)
+    chosen = [
+        rng.choice(np.flatnonzero((whole.targets == target) & (whole.splits == split)), 400, replace=False)
+        for target in FIRST
+        for split in (SPLITS.index("train"), SPLITS.index("test"))
+    ]
+    part = whole.subset(np.sort(np.concatenate(chosen)))
+    pixels = np.stack([part.read_pixels(i) for i in range(len(part))])
+    if name == "negative":
+        pixels = 255 - pixels
+    else:
+        pixels = np.clip(pixels + rng.normal(0, 60, pixels.shape), 0, 255).astype(np.uint8)
+    return ImageDataset(Arrays([(name, pixels)]), part.targets, part.classes, splits=part.splits, name=name)
+
+
+def drawn(whole: ImageDataset, case: Case, draw: int) -> ImageDataset:
+    """The training pictures of a draw and the test pictures of the case, with the case's classes alone."""
+    part = whole.subset(np.isin(whole.targets, case.classes))
+    table = np.full(len(whole.classes), -1, dtype=np.int32)
+    table[list(case.classes)] = np.arange(len(case.classes))
+    part.targets, part.classes, part.name = (
+        table[part.targets],
+        tuple(whole.classes[c] for c in case.classes),
+        case.name,
+    )
+    rng = np.random.default_rng([draw, *case.name.encode()])
+    train = np.isin(part.splits, [SPLITS.index("train"), SPLITS.index("val")])
+    tested = np.flatnonzero(part.splits == SPLITS.index("test"))
+    fixed = np.random.default_rng([*case.name.encode()])
+    tested = fixed.permutation(tested)[:TESTED]
+    codes = np.full(len(part), NO_SPLIT)
+    codes[tested] = SPLITS.index("test")
+    for target in range(len(part.classes)):
+        known = rng.permutation(np.flatnonzero(train & (part.targets == target)))
+        codes[known[: case.per_class]] = SPLITS.index("train")
+    return part.with_splits(codes).subset(codes != NO_SPLIT)
+
+
+def settings_of(strategy: str, weights: Path, dataset: ImageDataset, draw: int) -> dict[str, Any]:
+    """The recipe of a strategy on a draw; `probe@` and `finetune@` are given their stage."""
+    name, _, stage = strategy.partition("@")
+    known = {
+        "model": "resnet10_small", "model.widths": WIDTHS, "strategy": name, "seed": draw, "device": "cpu",
+        "input.size": SIDE, "input.channels": 3, "batch_size": BATCH, "weights": str(weights),
+    }  # fmt: skip
+    if name == "scratch":
+        return known | {"weights": "none", "steps": SCRATCH_STEPS}
+    if name == "probe":
+        return known | ({"last_stage": stage} if stage else {})
+    count = int(np.count_nonzero(dataset.splits == SPLITS.index("train")) * 0.85)
+    epochs = int(np.clip(round(10_000 / count), 10, 50))
+    steps = min(FINETUNE_STEPS, epochs * -(-count // BATCH))
+    return known | {"epochs": epochs, "steps": steps} | ({"train_from": stage} if stage else {})
+
+
+def trained(dataset: ImageDataset, settings: dict[str, Any]) -> tuple[float, float, float]:
+    """(accuracy on the test pictures, on the validation pictures, seconds of the processor) of one training."""
+    from sightline.api import compose
+    from sightline.bundle import Classifier
+    from sightline.fitting.conclude import make_bundle
+    from sightline.training.prepare import prepare
+    from sightline.training.progress import Quiet
+
+    begun = time.process_time()
+    job = prepare(dataset, compose(None, settings), Quiet())
+    state = job.trainer.run(Quiet())
+    seconds = time.process_time() - begun
+    assert state.best is not None
+    test = job.dataset.split("test")
+    found, answers, _ = Classifier(make_bundle(job, state.best.weights)).probabilities_of(test)
+    return float((answers.argmax(1) == test.targets[found]).mean()), state.best.merit, seconds
+
+
+def measured(dataset: ImageDataset, weights: Path, draw: int) -> tuple[dict[str, Any], str, str]:
+    """What `advise` measures of a draw, as a row; the stage to probe and the stage to fine-tune from."""
+    from sightline.advising.advice import stages_of
+    from sightline.advising.evidence import measure
+    from sightline.features.embedding_network import open_network
+
+    network = open_network(weights)
+    found = measure(sightline.make_splits(dataset, seed=draw).split("train"), network, draw)
+    probed, start = stages_of(found, network.module, ["layer1", "layer2", "layer3"])
+    assert probed is not None and start is not None
+    by_stage = {depth.layer: depth for depth in found.depths}
+    total = sum(found.counts)
+    now, later = found.curve.error(found.pictures)[0], found.curve.error(total)[0]
+    row: dict[str, Any] = {
+        "classes": sum(count > 0 for count in found.counts),
+        "total": total,
+        "pictures": found.pictures,
+        "last": found.last.accuracy,
+        "best": found.best.accuracy,
+        "probed": by_stage[probed].accuracy,
+        "hand": found.handcrafted,
+        "random": found.random,
+        "falls": later / now if total > found.pictures else 1.0,
+        "strays": found.curve.covariance[1][1] ** 0.5 * np.log(total / found.pictures),
+        "logme": found.last.logme,
+        "depth": found.best.layer or "classifier",
+    }
+    row |= {depth.layer or "classifier": depth.accuracy for depth in found.depths}
+    return {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}, probed, start
+
+
+def pretrained(root: Path, classes: Sequence[int], folder: Path) -> Path:
+    """The run in `folder`, trained on these classes of CIFAR-10 if it is not there yet."""
+    if not (folder / "model.json").exists():
+        whole = sightline.open_dataset(root / FILES["cifar10"])
+        part = whole.subset(np.isin(whole.targets, classes))
+        table = np.full(len(whole.classes), -1, dtype=np.int32)
+        table[list(classes)] = np.arange(len(classes))
+        part.targets, part.classes = table[part.targets], tuple(whole.classes[c] for c in classes)
+        settings: dict[str, Any] = {"model": "resnet10_small", "model.widths": WIDTHS, "epochs": EPOCHS}
+        run = sightline.fit(part, out=folder, device="cpu", **settings)
+        print(f"pretrained: {run.path}, accuracy {run.scores.accuracy}", flush=True)
+    return folder
+
+
+FIELDS = ("case", "draw", "strategy", "stage", "accuracy", "validation", "seconds")
+
+
+def known_rows(path: Path) -> list[dict[str, str]]:
+    """What an earlier time wrote."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def add_row(path: Path, row: dict[str, Any]) -> None:
+    """Append `row`, with a head where the file is new."""
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def evidence_file(out: Path) -> Path:
+    """Beside the results: what was measured before."""
+    return out.with_name(f"{out.stem}_evidence.csv")
+
+
+def run_grid(cases: Sequence[Case], draws: int, weights: Path, root: Path, out: Path) -> None:
+    """Measure every draw of every case, and train every strategy on it, where `out` does not have that yet."""
+    done = {(row["case"], row["draw"], row["strategy"]) for row in known_rows(out)}
+    seen = {(row["case"], row["draw"]) for row in known_rows(evidence_file(out))}
+    sets: dict[str, ImageDataset] = {}
+    for draw in range(draws):
+        for case in cases:
+            left = [s for s in STRATEGIES if (case.name, str(draw), s) not in done]
+            if not left:
+                continue
+            if case.data not in sets:
+                sets[case.data] = opened(case.data, root)
+            dataset = drawn(sets[case.data], case, draw)
+            row, probed, start = measured(dataset, weights, draw)
+            if (case.name, str(draw)) not in seen:
+                add_row(evidence_file(out), {"case": case.name, "draw": draw} | row)
+            for strategy in left:
+                stage = {"probe@": probed, "finetune@": start}.get(strategy, "")
+                settings = settings_of(strategy + stage, weights, dataset, draw)
+                accuracy, validation, seconds = trained(dataset, settings)
+                figures = round(accuracy, 4), round(validation, 4), round(seconds, 2)
+                add_row(out, dict(zip(FIELDS, (case.name, draw, strategy, stage, *figures), strict=True)))
+                print(case.name, draw, strategy, stage, *figures, flush=True)
+
+
+# ------------------------------------------------------------------------------------------------ what was found
+def predicted(row: dict[str, str]) -> tuple[dict[str, tuple[float, float, float]], str]:
+    """What `advise` says of a draw, from what was measured: (expected, low, high) by strategy, and the advised one."""
+    from sightline.advising.prediction import Prediction, accuracy_of, chosen
+
+    known = scaled(row)
+    told = {kind: accuracy_of(kind, known, int(row["pictures"])) for kind in STRATEGIES}
+    # In the order of the time they take: the probes, the later part, everything.
+    minutes = {"probe": 1.0, "probe@": 1.1, "finetune@": 2.0, "finetune": 3.0, "scratch": 4.0}
+    rows = [Prediction(k, None, *told[k], minutes[k], minutes[k], minutes[k], {}) for k in STRATEGIES]
+    return told, chosen(rows).kind
+
+
+def scaled(row: dict[str, str]) -> Any:
+    """A row of the evidence on the scale of logits."""
+    from sightline.advising.prediction import Measured
+
+    accuracies = (float(row[key]) for key in ("last", "best", "hand", "random"))
+    return Measured.from_accuracies(
+        *accuracies,
+        pictures=int(row["pictures"]),
+        per_class=int(row["total"]) / int(row["classes"]),
+        falls=float(row["falls"]),
+        strays=float(row["strays"]),
+    )
+
+
+def summarize(out: Path, cases: Sequence[Case]) -> None:
+    """Print what was advised against what was best, the regret, and how the intervals did."""
+    reached = {(r["case"], r["draw"], r["strategy"]): float(r["accuracy"]) for r in known_rows(out)}
+    evidence = {(r["case"], r["draw"]): r for r in known_rows(evidence_file(out))}
+    regret: dict[str, list[float]] = {name: [] for name in ("advised", *STRATEGIES)}
+    inside, widths, right = [], [], 0
+    print(
+        f"{'case':38} {'quadrant':11} "
+        + " ".join(f"{s:>9}" for s in STRATEGIES)
+        + "  best       advised (mean)"
+    )
+    for case in cases:
+        draws = [d for c, d in evidence if c == case.name and all((c, d, s) in reached for s in STRATEGIES)]
+        if not draws:
+            continue
+        mean = {s: float(np.mean([reached[case.name, d, s] for d in draws])) for s in STRATEGIES}
+        best = max(mean, key=lambda s: mean[s])
+        got, choices = [], []
+        for d in draws:
+            told, choice = predicted(evidence[case.name, d])
+            choices.append(choice)
+            got.append(reached[case.name, d, choice])
+            for s in STRATEGIES:
+                inside.append(told[s][1] <= reached[case.name, d, s] <= told[s][2])
+                widths.append(told[s][2] - told[s][1])
+        regret["advised"].append(mean[best] - float(np.mean(got)))
+        for s in STRATEGIES:
+            regret[s].append(mean[best] - mean[s])
+        right += regret["advised"][-1] <= 0.02
+        often = max(set(choices), key=choices.count)
+        print(
+            f"{case.name:38} {case.quadrant:11} "
+            + " ".join(f"{100 * mean[s]:9.1f}" for s in STRATEGIES)
+            + f"  {best:9}  {often} ({100 * np.mean(got):.1f})"
+        )
+    count = len(regret["advised"])
+    print(f"\nthe advised strategy is within 2 points of the best in {right} of {count} cases")
+    for name, values in sorted(regret.items(), key=lambda item: np.mean(item[1])):
+        print(f"mean regret  {name:10} {100 * np.mean(values):5.2f} points, at most {100 * max(values):.1f}")
+    print(
+        f"90 % intervals hold {np.mean(inside):.1%} of {len(inside)} figures, {100 * np.mean(widths):.1f} points wide "
+        "in the mean"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--pretrained", type=Path, default=Path("runs"), help="folder of the pretraining's runs"
+    )
+    parser.add_argument(
+        "--development", action="store_true", help="the cases that the constants were set from"
+    )
+    parser.add_argument("--summary", action="store_true", help="train nothing; print what was found")
+    parser.add_argument("--draws", type=int, help="5 of the cases, 1 of the development cases")
+    parser.add_argument("--out", type=Path)
+    chosen = parser.parse_args()
+    kind = "transfer_development.csv" if chosen.development else "transfer.csv"
+    out = chosen.out or Path(__file__).with_name(kind)
+    cases, source, name = (CASES, FIRST, "pretrained_first")
+    if chosen.development:
+        cases, source, name = (DEVELOPMENT, LAST, "pretrained_last")
+    if not chosen.summary:
+        data = os.environ.get("SIGHTLINE_DATA")
+        if not data:
+            sys.exit(
+                "SIGHTLINE_DATA is not set; it names the folder with cifar10, mnist, magtile, omniglot, ..."
+            )
+        weights = pretrained(Path(data), source, chosen.pretrained / name)
+        run_grid(cases, chosen.draws or (1 if chosen.development else 5), weights, Path(data), out)
+    summarize(out, cases)
+
+
+if __name__ == "__main__":
+    main()

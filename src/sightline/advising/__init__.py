@@ -1,0 +1,7 @@
+"""How to reuse a pretrained network for new pictures, told by measuring: which strategy, from which layer, how good."""
+
+from sightline.advising.advice import Advice, advise
+from sightline.advising.evidence import Evidence
+from sightline.advising.prediction import Prediction
+
+__all__ = ["Advice", "Evidence", "Prediction", "advise"]

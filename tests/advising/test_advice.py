@@ -1,0 +1,216 @@
+"""Advice on real runs: a network that learned drawn shapes, for the same shapes and for handwritten digits."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import RidgeClassifier
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
+from sklearn.preprocessing import StandardScaler
+
+import sightline
+from sightline.advising import Advice
+from sightline.advising.advice import advise, changes_of, stages_of
+from sightline.advising.constants import WORTH
+from sightline.advising.evidence import measure, random_twin
+from sightline.advising.figure import advice_page, draw_advice
+from sightline.advising.prediction import quadrant
+from sightline.api import compose
+from sightline.bundle import Classifier
+from sightline.data import ImageDataset, make_splits, open_dataset
+from sightline.errors import SightlineError, UnknownName
+from sightline.features import Embedding, RidgeHead
+from sightline.features.embedding_network import open_network
+from sightline.training.prepare import prepare
+from sightline.training.progress import Quiet
+
+torch.set_num_threads(1)
+CHEAP = {"device": "cpu", "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageDataset:
+    """160 training pictures of handwritten digits, and the rest."""
+    whole = open_dataset("digits")
+    return make_splits(whole.subset(np.arange(0, len(whole), 8)), seed=0, val=0.15, test=0.15)
+
+
+@pytest.fixture(scope="module")
+def far(digits, trained) -> Advice:
+    return advise(digits.split("train"), compose(None, CHEAP | {"weights": str(trained.path)}), val=30)
+
+
+def test_each_depth_is_measured_by_leaving_one_out(far, digits, trained):
+    train = digits.split("train")
+    features = Embedding(str(trained.path), layer="layer2", precision="fp32").fit_transform(train)
+    scaled = StandardScaler().fit_transform(features)
+    penalty = RidgeHead().fit(features, train.targets).penalty_
+    said = cross_val_predict(RidgeClassifier(alpha=penalty), scaled, train.targets, cv=LeaveOneOut())
+    depth = next(d for d in far.evidence.depths if d.layer == "layer2")
+    assert depth.accuracy == pytest.approx((said == train.targets).mean(), abs=1.5 / len(train))
+    assert depth.low < depth.accuracy < depth.high
+    assert [d.layer for d in far.evidence.depths] == ["relu", "layer1", "layer2", "layer3", "layer4", None]
+
+
+def test_what_a_network_learned_from_shapes_is_far_from_digits(far):
+    assert (far.size, far.nearness) == ("small", "far")
+    assert far.evidence.handcrafted > far.evidence.last.accuracy
+    assert any("Hand-crafted features" in line for line in far.reasons)
+
+
+def test_the_same_shapes_are_near(shapes, trained):
+    train = make_splits(open_dataset(shapes), seed=0).split("train")
+    advice = advise(train, compose(None, CHEAP | {"weights": str(trained.path)}))
+    assert (advice.size, advice.nearness) == ("small", "near")
+    assert advice.evidence.last.accuracy > advice.evidence.last.random
+
+
+def test_labels_drawn_by_lot_are_no_better_than_chance(digits, trained):
+    train = digits.split("train").subset(np.arange(100))
+    train.targets = np.random.default_rng(0).integers(0, 2, 100).astype(np.int32)
+    train.classes = ("heads", "tails")
+    seen = measure(train, open_network(trained.path))
+    assert 0.3 < seen.last.accuracy < 0.7
+    assert seen.curve.error(100)[0] == pytest.approx(0.5, abs=0.15)
+
+
+def test_every_strategy_is_predicted_and_the_best_advised(far):
+    assert [p.kind for p in far.predictions] == ["scratch", "probe", "probe@", "finetune", "finetune@"]
+    for p in far.predictions:
+        assert 0 < p.low < p.accuracy < p.high < 1
+        assert 0 < p.minutes_low < p.minutes < p.minutes_high
+    assert far.advised.accuracy >= max(p.accuracy for p in far.predictions) - WORTH
+    assert far.runner_up is not None
+    assert far.runner_up.name != far.advised.name
+    assert {p.kind: p.minutes for p in far.predictions}["probe"] < far.predictions[0].minutes
+
+
+def test_what_takes_too_long_is_not_advised(digits, trained):
+    recipe = compose(None, CHEAP | {"weights": str(trained.path), "minutes": 1e-4})
+    advice = advise(digits.split("train"), recipe)
+    assert advice.advised.kind in ("probe", "probe@")
+    assert any("the quickest is advised" in line for line in advice.reasons)
+
+
+def test_a_probe_reaches_what_was_predicted(far, digits, trained):
+    settings = CHEAP | {"weights": str(trained.path), "strategy": "probe"}
+    job = prepare(digits, compose(None, settings), Quiet())
+    state = job.trainer.run(Quiet())
+    probe = next(p for p in far.predictions if p.kind == "probe")
+    held_back = np.concatenate([digits.split(part).targets for part in ("val", "test")])
+    assert len(held_back) > 50
+    assert probe.low - 0.1 < state.best.merit < probe.high + 0.1
+
+
+def test_advice_comes_back_from_its_file(far):
+    text = json.dumps(far.to_dict())
+    back = Advice.from_dict(json.loads(text))
+    assert json.dumps(back.to_dict()) == text
+    assert back.advised.name == far.advised.name
+
+
+def test_the_figure_and_the_page(far):
+    from io import BytesIO
+
+    from PIL import Image
+
+    image = Image.open(BytesIO(draw_advice(far)))
+    assert image.size[0] > 2 * image.size[1]
+    colours = {colour for _, colour in image.convert("RGB").getcolors(10**6)}
+    assert (0x00, 0x9E, 0x73) in colours  # the point in its quadrant
+    page = advice_page(far)
+    assert f"<code>sightline fit DATA {far.advised.options}</code>" in page
+    assert "http" not in page
+
+
+def test_quadrants():
+    assert quadrant(1.0, 20, 100) == ("small", "near")
+    assert quadrant(-1.0, 500, 100) == ("large", "far")
+
+
+def test_the_twin_is_random_and_the_network_stays(trained):
+    module = open_network(trained.path).module
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    one, two = random_twin(module), random_twin(module)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert not torch.equal(one.layer1[0].conv1.weight, module.layer1[0].conv1.weight)
+    assert torch.equal(one.bn1.running_mean, torch.zeros_like(one.bn1.running_mean))
+    assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
+
+
+# What cannot be advised on.
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"model": "resnet81"}, "did you mean resnet1"),
+        (
+            {"model": "resnet18", "weights": "auto"},
+            "There is nothing to reuse: no pretrained weights of resnet18",
+        ),
+        ({"weights": "none", "strategy": "auto"}, "auto starts from weights"),
+        ({"strategy": "auto", "train_from": "layer3"}, "strategy = 'auto' chooses it"),
+    ],
+)
+def test_what_there_is_nothing_to_reuse_for(digits, settings, sentence, monkeypatch, tmp_path):
+    monkeypatch.setenv("SIGHTLINE_HOME", str(tmp_path))
+    with pytest.raises(SightlineError) as error:
+        advise(digits.split("train"), compose(None, settings))
+    assert sentence in str(error.value)
+
+
+def test_one_class_alone(digits, trained):
+    train = digits.split("train")
+    with pytest.raises(SightlineError, match=r"of one class alone \(3\)"):
+        advise(train.subset(train.targets == 3), compose(None, {"weights": str(trained.path)}))
+
+
+# A network that ends earlier.
+
+
+def test_a_probe_of_an_earlier_stage_is_one_plain_network(digits, trained, tmp_path):
+    settings = CHEAP | {"weights": str(trained.path), "strategy": "probe", "last_stage": "layer2"}
+    run = sightline.fit(digits, out=tmp_path / "run", quiet=True, **settings)
+    network = run.classifier.network
+    assert network.stages == ["layer1", "layer2"]
+    assert tuple(run.bundle.arguments["widths"]) == (32, 64)
+    own, theirs = network.state_dict(), trained.bundle.weights
+    body = [name for name in own if not name.startswith("fc.")]
+    assert all(torch.equal(own[name], theirs[name]) for name in body)
+    pictures = [digits.read(i) for i in range(6)]
+    whole = Embedding(str(trained.path), layer="layer2", precision="fp32").fit_transform(pictures)
+    assert Classifier(run.bundle, precision="fp32").embed(pictures) == pytest.approx(whole, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "stage", "kind", "sentence"),
+    [
+        ("resnet10_small", "layer7", UnknownName, "layer3"),
+        ("resnet10_small", "layer4", UnknownName, "layer3"),  # it ends there already
+        ("lecture_net", "layer1", SightlineError, "cannot end in an earlier stage"),
+    ],
+)
+def test_stages_to_end_in(model, stage, kind, sentence):
+    from sightline.models.shortened import shortened
+
+    with pytest.raises(kind, match=sentence):
+        shortened(model, {}, stage)
+
+
+def test_from_scratch_nothing_of_the_weights_is_left_but_their_network(trained):
+    recipe = compose(None, {"weights": str(trained.path), "head": "ridge"})
+    changed = recipe.updated(changes_of(recipe, {"strategy": "scratch"}))
+    assert (changed.model.name, changed.model.weights, changed.head) == ("resnet10_small", "none", None)
+
+
+def test_what_comes_behind_the_best_stage_is_trained(far, trained):
+    stages = ["layer1", "layer2", "layer3", "layer4"]
+    own = {d.layer: d.accuracy for d in far.evidence.depths}
+    best = max(stages, key=lambda stage: own[stage])
+    probed, start = stages_of(far.evidence, trained.classifier.network, stages[:-1])
+    assert start == stages[min(stages.index(best) + 1, 3)]
+    assert probed == max(stages[:-1], key=lambda stage: own[stage])
