@@ -49,7 +49,7 @@ RECIPES = {
     "section for a field": ("--set optimizer=sgd", "optimizer: it is a section | optimizer.name"),
     "field for a section": ("--set epochs=3 --set epochs.x=1", "epochs.x | section"),
     "wrong type": ("--set optimizer.lr=fast", "optimizer.lr: it should be a valid number | 'fast'"),
-    "wrong choice": (X),
+    "wrong choice": ("--strategy frozen", "strategy | 'scratch', 'finetune', 'probe' or 'auto' | 'frozen'"),
     "no epochs": ("--epochs 0", "epochs | greater than or equal to 1"),
     "epochs of words": ("--epochs ten", "epochs: it should be a valid integer, not 'ten'"),
     "no minutes": ("--minutes 0", "minutes | greater than 0"),

@@ -38,10 +38,8 @@ LEAST_CORRELATED = 0.7
 PAIRS = 15_000
 NEIGHBOURS = 16  # of one picture, at most: a heap of equal ones is found by its links
 FREQUENCIES, COARSE_WINDOW, COARSE_CONTRAST = 8, 15, 8.0
-BLOCK, BLOCK_VALUES = (
-    2048,
-    8_000_000,
-)  # rows of one piece of work, and values of a block of the matrix product
+# Rows of one piece of work, and values of a block of the matrix product.
+BLOCK, BLOCK_VALUES = 512, 2_000_000
 # A thumbnail whose values span no more than this has nothing to compare.
 FLAT = 4
 
