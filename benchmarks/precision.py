@@ -3,8 +3,8 @@
     SIGHTLINE_DATA=... python benchmarks/precision.py [--seeds 3] [--epochs 6] [--model resnet20] [--out precision.csv]
 
 Each pair has the same seed, so the same start, order and augmentation; the test pictures are the 10,000 of the archive.
-The rows go to `precision.csv` beside this file as they come; the mean of the paired differences, in points, with its
-95 % interval (Student's t) goes to stdout.
+The rows go to `precision.csv` beside this file as they come, and pairs that stand there are not run again; the mean of
+the paired differences, in points, with its 95 % interval (Student's t) goes to stdout.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ def main() -> None:
     from sightline import fit
 
     source = Path(os.environ["SIGHTLINE_DATA"]) / "cifar10" / "cifar10.tar.gz"
-    rows: list[dict[str, object]] = []
-    differences = []
+    rows: list[dict[str, object]] = list(csv.DictReader(chosen.out.open())) if chosen.out.exists() else []
+    done = {(row["model"], str(row["epochs"]), str(row["seed"])) for row in rows}
     for seed in range(chosen.seeds):
+        if (chosen.model, str(chosen.epochs), str(seed)) in done:
+            continue
         found = {}
         for precision in ("fp32", "bf16"):
             with tempfile.TemporaryDirectory() as folder:
@@ -51,16 +53,19 @@ def main() -> None:
                 }
                 scores = fit(source, out=Path(folder) / "run", quiet=True, **settings).scores
             found[precision] = scores.accuracy.value
-        differences.append(100 * (found["bf16"] - found["fp32"]))
+        difference = round(100 * (found["bf16"] - found["fp32"]), 2)
         head = [chosen.model, chosen.epochs, seed, torch.get_num_threads(), processor(), scores.n]
-        rows.append(
-            dict(zip(FIELDS, [*head, found["fp32"], found["bf16"], round(differences[-1], 2)], strict=True))
-        )
+        rows.append(dict(zip(FIELDS, [*head, found["fp32"], found["bf16"], difference], strict=True)))
         print(f"seed {seed}   float32 {found['fp32']:.4f}   bf16 {found['bf16']:.4f}", flush=True)
         with chosen.out.open("w", newline="") as file:  # after each pair: nothing is lost
             writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+    differences = [
+        float(str(row["difference"]))
+        for row in rows
+        if (row["model"], str(row["epochs"])) == (chosen.model, str(chosen.epochs))
+    ]
     mean = float(np.mean(differences))
     half = (
         float(stats.sem(differences) * stats.t.ppf(0.975, len(differences) - 1))

@@ -62,16 +62,18 @@ class SoftmaxHead(LinearHead):
         starts = np.zeros((len(penalties), classes, len(values) + 1))
         parts = folds_of(targets, self.folds)
 
-        def fold(part: tuple[NDArray[np.intp], NDArray[np.intp]]) -> list[Floats]:
-            kept, _ = part
+        def fold(part: tuple[NDArray[np.intp], NDArray[np.intp]]) -> NDArray[np.floating]:
+            """The weights (P, K, r + 1) of a fold; what they say of the samples held out goes to `held_out`."""
+            kept, out = part
             problem = Problem.of(rotated[kept], targets[kept], classes, values / n, single=self.tol >= SINGLE)
-            return problem.path(strengths, self.tol)
+            path = np.stack(problem.path(strengths, self.tol))
+            decided = path[..., :-1].reshape(-1, len(values)) @ rotated[out].T
+            held_out[:, out] = decided.reshape(*path.shape[:2], -1).swapaxes(1, 2) + path[:, None, :, -1]
+            return path
 
         with ThreadPoolExecutor(2) as pool:
-            for (_, out), path in zip(parts, pool.map(fold, parts), strict=True):
-                for i, weights in enumerate(path):
-                    held_out[i, out] = rotated[out] @ weights[:, :-1].T + weights[:, -1]
-                    starts[i] += weights / len(parts)
+            for path in pool.map(fold, parts):
+                starts += path / len(parts)
         errors, losses = np.empty(len(penalties)), np.empty(len(penalties))
         for i, decided in enumerate(held_out):
             errors[i] = (decided.argmax(1) != targets).mean()
@@ -228,18 +230,21 @@ class Problem:
 
         n = self.rows.shape[1]
         shape, size = weights.shape, weights.size
+        rows = self.rows.astype(np.float32)  # a step is found roughly; where it has led is told in float64
         value, gradient, wrong = self.cost(weights, penalty)
         for _ in range(30):
             if np.abs(gradient).max() <= tol:
                 break
-            shares, squares = wrong, self.scale(wrong, penalty) ** 2
-            shares[self.targets, np.arange(n)] += 1.0
+            squares = self.scale(wrong, penalty) ** 2
+            wrong[self.targets, np.arange(n)] += 1.0
+            shares = wrong.astype(np.float32)
 
-            def curved(way: Floats, shares: NDArray[np.floating] = shares) -> Floats:
+            def curved(way: Floats, shares: NDArray[np.float32] = shares) -> Floats:
                 way = way.reshape(shape)
-                change = shares * (way[:, :-1] @ self.rows + way[:, -1:])
+                low = way.astype(np.float32)
+                change = shares * (low[:, :-1] @ rows + low[:, -1:])
                 change -= shares * change.sum(0)
-                curve = np.column_stack([change @ self.rows.T + penalty * way[:, :-1], change.sum(1)])
+                curve = np.column_stack([change @ rows.T + penalty * way[:, :-1], change.sum(1)])
                 return np.asarray(curve.ravel() / n)
 
             def round_(way: Floats, squares: Floats = squares) -> Floats:
