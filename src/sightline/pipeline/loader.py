@@ -29,6 +29,7 @@ from sightline.pipeline.stored import StoredPictures
 from sightline.transforms.augment import Augment
 from sightline.transforms.crops import Crop, RandomResizedCrop
 from sightline.transforms.preprocess import Preprocess
+from sightline.transforms.step import pixels_last
 
 if TYPE_CHECKING:
     from sightline.data.dataset import ImageDataset
@@ -140,14 +141,25 @@ class TrainPictures(Dataset[Batch]):
         return self.stage(self.dataset.read_pixels(index, self.preprocess.mode, self.stage.at_least))
 
     def _finish(self, pictures: list[np.ndarray], u: np.ndarray) -> torch.Tensor:
-        """The tail of the augmentation, by the batch where the pictures are of one size, and the network's size."""
+        """The tail of the augmentation, by the batch where the pictures are of one size, and the network's size.
+
+        Alone or in a batch a picture takes the tail as a tensor: it comes out the same.
+        """
         if not pictures:
             return torch.empty(0, dtype=torch.uint8)
         if self._stackable({pixels.shape[:2] for pixels in pictures}):
             return self.tail.apply_batch(stack(pictures), u)
-        done = [self.tail.apply(Image.fromarray(p), row) for p, row in zip(pictures, u, strict=True)]
-        size = self.preprocess.size[::-1]
-        return stack([np.asarray(p if p.size == size else self.preprocess.image(p)) for p in done])
+        done = [
+            pixels_last(self.tail.apply_batch(stack([pixels]), row[None])[0])
+            for pixels, row in zip(pictures, u, strict=True)
+        ]
+        size = self.preprocess.size
+        return stack(
+            [
+                p if p.shape[:2] == size else np.asarray(self.preprocess.image(Image.fromarray(p)))
+                for p in done
+            ]
+        )
 
 
 class StepSampler(Sampler[list[Key]]):

@@ -90,7 +90,7 @@ class Augment:
         return image
 
     def apply_batch(self, images: torch.Tensor, u: np.ndarray) -> torch.Tensor:
-        """The versions of uint8 `images` (N, C, H, W) that `u` (N, draws) decides; the same pixels as `apply`."""
+        """The versions of uint8 `images` (N, C, H, W) that `u` (N, draws) decides; the pixels of `apply` to each."""
         start = 0
         for step in self.steps:
             images = step.apply_batch(images, u[:, start : start + step.draws], self.size)
@@ -110,8 +110,7 @@ class Augment:
     def split(self) -> tuple[Augment, Augment]:
         """(head, tail): the steps to take a picture at a time, and those after them that batches are faster in.
 
-        The tail's `apply_batch` gives the same pixels as its `apply` to Pillow images. The columns of `u` are
-        split in the same order: the head's, then the tail's.
+        The columns of `u` are split in the same order: the head's, then the tail's.
         """
         cut = len(self.steps)
         while cut and self.steps[cut - 1].batchable:

@@ -107,6 +107,22 @@ def crop_picture(image: Image.Image, top: int, left: int, size: tuple[int, int],
     return Image.fromarray(np.asarray(padded[top : top + height, left : left + width], np.uint8))
 
 
+def map_batch(images: torch.Tensor, maps: np.ndarray) -> torch.Tensor:
+    """uint8 `images` (N, C, H, W), each with its linear map about the centre; what enters is black.
+
+    maps: float64 (N, 2, 2), from where (x, y) a pixel comes. Bilinear; to the bit what torchvision's `rotate` and
+    `affine` make of each tensor alone, which map a whole batch alike.
+    """
+    n, _, height, width = images.shape
+    places = torch.empty(height, width, 2)
+    places[..., 0] = torch.linspace((1 - width) / 2, (width - 1) / 2, width)
+    places[..., 1] = torch.linspace((1 - height) / 2, (height - 1) / 2, height)[:, None]
+    scaled = torch.from_numpy(maps.astype(np.float32)).mT / torch.tensor([0.5 * width, 0.5 * height])
+    grid = (places.view(-1, 2) @ scaled).view(n, height, width, 2).to(images.device)
+    mapped = F.grid_sample(images.float(), grid, "bilinear", "zeros", align_corners=False)
+    return mapped.round_().to(torch.uint8)
+
+
 def kernel_size(sigma: float, height: int, width: int) -> int:
     """How wide a Gaussian of `sigma` pixels is made: three sigma either way, as far as a picture can be reflected."""
     return min(2 * math.ceil(3 * sigma) + 1, 2 * min(height, width) - 1)

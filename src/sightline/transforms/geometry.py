@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sightline.transforms.functional import generator, smooth
-from sightline.transforms.step import Picture, Size, Step, between, check, sides
+from sightline.transforms.functional import generator, map_batch, smooth
+from sightline.transforms.step import Picture, Size, Step, check, sides
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,33 @@ class VFlip(HFlip):
     transpose: ClassVar[Image.Transpose] = Image.Transpose.FLIP_TOP_BOTTOM
 
 
+class Linear(Step):
+    """A linear map about the centre, bilinear; what enters is black.
+
+    As torchvision has it, Pillow images and tensors differ a little: at the border the former repeat their last pixel
+    for half a pixel, the latter fade to black. In training pictures are mapped as tensors.
+    """
+
+    batchable: ClassVar[bool] = True
+
+    def maps(self, u: np.ndarray) -> np.ndarray:
+        """(N, 2, 2): from where (x, y) a pixel comes, as `u` (N, draws) decides."""
+        raise NotImplementedError
+
+    def apply(self, image: Any, u: np.ndarray, size: Size | None) -> Any:
+        if isinstance(image, torch.Tensor):
+            return self.apply_batch(image[None], u[None], size)[0]
+        (a, b), (c, d) = self.maps(u[None])[0].tolist()
+        x, y = image.width / 2, image.height / 2
+        matrix = (a, b, x - a * x - b * y, c, d, y - c * x - d * y)
+        return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+
+    def apply_batch(self, images: torch.Tensor, u: np.ndarray, size: Size | None) -> torch.Tensor:  # noqa: ARG002
+        return map_batch(images, self.maps(u)) if images.numel() else images
+
+
 @dataclass(frozen=True)
-class Rotate(Step):
+class Rotate(Linear):
     """Turn by up to `degrees` either way about the centre; the corners are black."""
 
     degrees: float = 15.0
@@ -64,27 +89,23 @@ class Rotate(Step):
     def __post_init__(self) -> None:
         check(0 <= self.degrees <= 180, "degrees lies between 0 and 180")
 
-    def apply(self, image: Picture, u: np.ndarray, size: Size | None) -> Picture:  # noqa: ARG002
-        angle = (2 * float(u[0]) - 1) * self.degrees
+    def angles(self, u: np.ndarray) -> np.ndarray:
+        """In degrees, to the left, of `u` (N, 1)."""
+        return np.asarray((2 * u[:, 0] - 1) * self.degrees)
+
+    def maps(self, u: np.ndarray) -> np.ndarray:
+        turn = np.radians(-(self.angles(u) % 360))
+        cos, sin = np.cos(turn), np.sin(turn)
+        return np.stack([cos, sin, -sin, cos], 1).reshape(-1, 2, 2)
+
+    def apply(self, image: Any, u: np.ndarray, size: Size | None) -> Any:
         if isinstance(image, Image.Image):
-            return image.rotate(angle, Image.Resampling.BILINEAR)
-        from torchvision.transforms.v2 import InterpolationMode
-        from torchvision.transforms.v2 import functional as F
-
-        turned: torch.Tensor = F.rotate(image, angle, interpolation=InterpolationMode.BILINEAR)
-        return turned
-
-
-def affine(image: Any, *, scale: float = 1.0, shear: tuple[float, float] = (0.0, 0.0)) -> Any:
-    """torchvision's affine map about the centre, bilinear; `shear` in degrees along x and y; what enters is black."""
-    from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2 import functional as F
-
-    return F.affine(image, 0.0, [0, 0], scale, list(shear), interpolation=InterpolationMode.BILINEAR)
+            return image.rotate(float(self.angles(u[None])[0]), Image.Resampling.BILINEAR)
+        return super().apply(image, u, size)
 
 
 @dataclass(frozen=True)
-class Scale(Step):
+class Scale(Linear):
     """Enlarge or reduce about the centre by a factor from `minimum` to `maximum`; the picture's size stays."""
 
     minimum: float = 0.8
@@ -97,12 +118,13 @@ class Scale(Step):
             "0.01 <= minimum <= maximum <= 100, factors of the size",
         )
 
-    def apply(self, image: Any, u: np.ndarray, size: Size | None) -> Any:  # noqa: ARG002
-        return affine(image, scale=between(self.minimum, self.maximum, u[0]))
+    def maps(self, u: np.ndarray) -> np.ndarray:
+        factors = self.minimum + u[:, 0] * (self.maximum - self.minimum)
+        return np.eye(2) / factors[:, None, None]
 
 
 @dataclass(frozen=True)
-class Shear(Step):
+class Shear(Linear):
     """Slant by up to `degrees` either way, along x and along y; what enters is black."""
 
     degrees: float = 10.0
@@ -115,9 +137,10 @@ class Shear(Step):
     def draws(self) -> int:
         return 2
 
-    def apply(self, image: Any, u: np.ndarray, size: Size | None) -> Any:  # noqa: ARG002
-        x, y = (float(v) for v in (2 * u - 1) * self.degrees)
-        return affine(image, shear=(x, y))
+    def maps(self, u: np.ndarray) -> np.ndarray:
+        along_x, along_y = np.tan(np.radians((2 * u.T - 1) * self.degrees))
+        one = np.ones(len(u))
+        return np.stack([one + along_x * along_y, along_x, along_y, one], 1).reshape(-1, 2, 2)
 
 
 @dataclass(frozen=True)

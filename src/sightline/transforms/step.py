@@ -24,7 +24,7 @@ class Spelled:
 
 
 class Step(Spelled):
-    """One random map over pictures. `batchable` ones serve a batch of one size at once, with the same pixels."""
+    """One random map over pictures. `batchable` ones are quicker for a batch of one size at once."""
 
     batchable: ClassVar[bool] = False
 
