@@ -2,22 +2,22 @@
 
     python benchmarks/models.py [--quick] [--only NETWORK] [--out models.csv]
 
-Ours and theirs hold the same weights in one process and take turns, one measurement each a round, so that a busy
-machine troubles both alike; every few rounds both are placed in memory anew. Two columns of ratios, theirs over ours:
-above 1 is faster.
+Ours and theirs are made of the very same tensors, weights and statistics alike: two copies of one network differ by up
+to five hundredths, by where in memory each came to lie. They take turns in one process, one measurement each a round in
+a drawn order, so that a busy machine troubles both alike. Two columns of ratios, theirs over ours: above 1 is faster.
 
     same        both eager, float32, contiguous: what our code costs against theirs
     as shipped  what `Classifier` does for prediction (`sightline.fast`) and `fit` for a training step (channels last,
                 bf16 autocasting, fused optimiser) against theirs as it comes: eager, float32, SGD
 
-Each ratio is of medians over the rounds, in the mean over placements, with a 95 % bootstrap interval over both. Memory
+Each ratio is of medians over the rounds, with a 95 % bootstrap interval over the rounds. Memory
 is the peak of what one call allocates on top of what was there before it (weights and input), added up from the
 allocator's own events in PyTorch's profiler; workspaces within oneDNN are not in it. Both run the same oneDNN. PVT and
 DPT have no installed reference and no row.
 
 The rows go to `models.csv` beside this file as they come, and as a table to stdout; last results: see that file. At
 the end a network trained on digits is asked both ways: how often does what is shipped decide as float32 does?
-A full run takes three quarters of an hour on two cores.
+A full run takes twenty minutes on two cores.
 """
 
 from __future__ import annotations
@@ -47,10 +47,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from training import processor
 
 Call = Callable[[], Any]
-Build = Callable[[], Call]  # places a network in memory, and gives what is timed
-# At least so many placements of so many rounds, and on until the interval of `same` is no wider than twice WIDTH or
-# the seconds are spent: when to stop depends on the width alone, never on where the ratio lies.
-PLACEMENTS, ROUNDS, WIDTH, MOST_SECONDS = 6, 4, 0.012, 75.0
+# At least so many rounds, and on until the interval of `same` is no wider than twice WIDTH or the seconds are spent:
+# when to stop depends on the width alone, never on where the ratio lies.
+ROUNDS, WIDTH, MOST_SECONDS = 20, 0.01, 120.0
 FIELDS = (
     "network", "reference", "task", "batch", "rounds", "threads", "processor",
     "theirs_ms", "ours_ms", "shipped_ms", "same", "same_low", "same_high", "shipped", "shipped_low", "shipped_high",
@@ -69,16 +68,18 @@ class Case:
     image_size: int = 224
 
     def build(self) -> tuple[nn.Module, nn.Module]:
-        """(ours, theirs) with the same weights."""
+        """(ours, theirs), of the same tensors."""
         from sightline.models import create_model
 
-        arguments: dict[str, Any] = {"aux_logits": False} if self.network == "googlenet" else {}
         library, _, name = self.reference.partition("/")
+        arguments: dict[str, Any] = {"aux_logits": False} if self.network == "googlenet" else {}
+        if library == "timm":  # which drops no paths unless it is told to
+            arguments = {"drop_path_rate": 0.0}
         theirs: nn.Module
         if library == "timm":
             import timm
 
-            theirs = timm.create_model(name)
+            theirs = timm.create_model(name, **arguments)
         else:
             import torchvision
 
@@ -86,7 +87,7 @@ class Case:
             theirs = torchvision.models.get_model(name, weights=None, **more)
         ours = create_model(self.network, **arguments)
         fill(theirs)
-        ours.load_state_dict(theirs.state_dict(), strict=True)
+        ours.load_state_dict(theirs.state_dict(keep_vars=True), strict=True, assign=True)
         return ours, theirs
 
 
@@ -114,7 +115,7 @@ def fill(model: nn.Module) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ what is timed
-def predictions(case: Case, ours: nn.Module, theirs: nn.Module, batch: int) -> tuple[Build, Build, Build]:
+def predictions(case: Case, ours: nn.Module, theirs: nn.Module, batch: int) -> tuple[Call, Call, Call]:
     """(theirs, ours, as shipped) for one batch."""
     from sightline.fast import fast_copy
 
@@ -125,19 +126,11 @@ def predictions(case: Case, ours: nn.Module, theirs: nn.Module, batch: int) -> t
         expected = theirs(x)
         difference = (ours(x) - expected).norm() / expected.norm()
         assert difference < 1e-5, f"{case.network} computes another function: {difference:.1e}"
-
-    def plain(network: nn.Module) -> Call:
-        placed = copy.deepcopy(network)
-        return torch.inference_mode()(lambda: placed(x))
-
-    return (
-        lambda: plain(theirs),
-        lambda: plain(ours),
-        lambda: torch.inference_mode()(lambda: shipped.logits(x)),
-    )
+    inference = torch.inference_mode()
+    return inference(lambda: theirs(x)), inference(lambda: ours(x)), inference(lambda: shipped.logits(x))
 
 
-def training_steps(case: Case, ours: nn.Module, theirs: nn.Module) -> tuple[Build, Build, Build]:
+def training_steps(case: Case, ours: nn.Module, theirs: nn.Module) -> tuple[Call, Call, Call]:
     """(theirs, ours, as shipped) for one step: forward, backward, SGD with momentum."""
     from sightline.fast import cpu_has_bf16
     from sightline.training.optim import make_optimizer
@@ -146,8 +139,11 @@ def training_steps(case: Case, ours: nn.Module, theirs: nn.Module) -> tuple[Buil
     x = torch.randn(case.train_batch, 3, case.image_size, case.image_size)
     y = torch.randint(0, 1000, (case.train_batch,))
     x_last = x.contiguous(memory_format=torch.channels_last)
-    bf16 = cpu_has_bf16()
+    fast = copy.deepcopy(ours).to(memory_format=torch.channels_last)
     recipe: Recipe = read_recipe({"optimizer": {"name": "sgd", "lr": 1e-4, "momentum": 0.9}})
+    plain = torch.optim.SGD(theirs.parameters(), lr=1e-4, momentum=0.9)  # ours are the same
+    fused = make_optimizer(fast, recipe)
+    bf16 = cpu_has_bf16()
 
     def step(model: nn.Module, optimizer: torch.optim.Optimizer, pictures: torch.Tensor, low: bool) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=low):
@@ -156,64 +152,40 @@ def training_steps(case: Case, ours: nn.Module, theirs: nn.Module) -> tuple[Buil
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)  # each step begins with the same memory
 
-    def plain(network: nn.Module) -> Call:
-        placed = copy.deepcopy(network).train()
-        optimizer = torch.optim.SGD(placed.parameters(), lr=1e-4, momentum=0.9)
-        return lambda: step(placed, optimizer, x, False)
-
-    def fast() -> Call:
-        placed = copy.deepcopy(ours).train().to(memory_format=torch.channels_last)
-        optimizer = make_optimizer(placed, recipe)
-        return lambda: step(placed, optimizer, x_last, bf16)
-
-    return lambda: plain(theirs), lambda: plain(ours), fast
+    for model in (theirs, ours, fast):
+        model.train()
+    return (
+        lambda: step(theirs, plain, x, False),
+        lambda: step(ours, plain, x, False),
+        lambda: step(fast, fused, x_last, bf16),
+    )
 
 
 # ------------------------------------------------------------------------------------------------- measuring
-def take_turns(builds: Sequence[Build]) -> tuple[np.ndarray, list[Call]]:
-    """Seconds (placements, rounds, calls), and the last calls.
-
-    Two copies of one network differ by up to three hundredths, by where in memory their weights came to lie. So all are
-    placed anew after a few rounds, in the opposite order. Within a round the order is drawn: a call pays for
-    what the one before it left behind. A placement's first round warms up and is left out.
-    """
-    placements: list[list[list[float]]] = []
+def take_turns(calls: Sequence[Call]) -> np.ndarray:
+    """Seconds (rounds, calls). In a drawn order: a call pays for what the one before it left behind."""
+    rounds: list[list[float]] = []
     orders = np.random.default_rng(0)
     started = time.perf_counter()
     while True:
-        calls: list[Call] = [lambda: None] * len(builds)
-        for which in range(len(builds))[:: -1 if len(placements) % 2 else 1]:
-            calls[which] = builds[which]()
-        rounds = [[0.0] * len(calls) for _ in range(1 + ROUNDS)]
-        for row in rounds:
-            for which in orders.permutation(len(calls)):
-                begun = time.perf_counter()
-                calls[which]()
-                row[which] = time.perf_counter() - begun
-        placements.append(rounds[1:])
-        if len(placements) >= PLACEMENTS and len(placements) % 2 == 0:
-            measured = np.array(placements)
-            _, low, high = ratio(measured[..., 0], measured[..., 1])
+        row = [0.0] * len(calls)
+        for which in orders.permutation(len(calls)):
+            begun = time.perf_counter()
+            calls[which]()
+            row[which] = time.perf_counter() - begun
+        rounds.append(row)
+        if len(rounds) > ROUNDS and len(rounds) % 5 == 1:
+            times = np.array(rounds[1:])  # the first round warms up
+            _, low, high = ratio(times[:, 0], times[:, 1])
             if high - low < 2 * WIDTH or time.perf_counter() - started > MOST_SECONDS:
-                return measured, calls
+                return times
 
 
-def ratio(slow: np.ndarray, fast: np.ndarray, draws: int = 1000) -> tuple[float, float, float]:
-    """(ratio, its 95 % bootstrap interval) of seconds (placements, rounds).
-
-    Of medians over the rounds, in the geometric mean over placements; placements are drawn, and rounds within them.
-    """
-    generator = np.random.default_rng(0)
-
-    def over(slow: np.ndarray, fast: np.ndarray) -> np.ndarray:
-        medians = np.median(slow, axis=-1) / np.median(fast, axis=-1)
-        found: np.ndarray = np.exp(np.log(medians).mean(axis=-1))
-        return found
-
-    placed = generator.integers(0, len(slow), (draws, len(slow), 1))
-    rounds = generator.integers(0, slow.shape[1], (draws, *slow.shape))
-    low, high = np.quantile(over(slow[placed, rounds], fast[placed, rounds]), (0.025, 0.975))
-    return float(over(slow, fast)), float(low), float(high)
+def ratio(slow: np.ndarray, fast: np.ndarray, draws: int = 2000) -> tuple[float, float, float]:
+    """(ratio of medians, its 95 % bootstrap interval) of seconds (rounds,)."""
+    chosen = np.random.default_rng(0).integers(0, len(slow), (draws, len(slow)))
+    low, high = np.quantile(np.median(slow[chosen], 1) / np.median(fast[chosen], 1), (0.025, 0.975))
+    return float(np.median(slow) / np.median(fast)), float(low), float(high)
 
 
 def peak_memory(call: Call) -> float:
@@ -227,16 +199,16 @@ def peak_memory(call: Call) -> float:
     return float(np.cumsum([size for _, size in changes]).max(initial=0)) / 1e6
 
 
-def measure(case: Case, task: str, batch: int, builds: tuple[Build, Build, Build]) -> dict[str, Any]:
+def measure(case: Case, task: str, batch: int, calls: tuple[Call, Call, Call]) -> dict[str, Any]:
     """One row."""
-    times, calls = take_turns(builds)
-    theirs, ours, shipped = (times[..., k] for k in range(3))
+    times = take_turns(calls)
+    theirs, ours, shipped = times.T
     same, as_shipped = ratio(theirs, ours), ratio(theirs, shipped)
     theirs_mb, ours_mb = peak_memory(calls[0]), peak_memory(calls[1])
-    medians = [round(float(np.median(times)) * 1000, 2) for times in (theirs, ours, shipped)]
+    medians = [round(float(np.median(one)) * 1000, 2) for one in times.T]
     figures = [*medians, *(round(value, 4) for value in (*same, *as_shipped))]
     memory = [round(theirs_mb, 2), round(ours_mb, 2), round(ours_mb / theirs_mb, 4)]
-    head = [case.network, case.reference, task, batch, ours.size, torch.get_num_threads(), processor()]
+    head = [case.network, case.reference, task, batch, len(times), torch.get_num_threads(), processor()]
     return dict(zip(FIELDS, [*head, *figures, *memory], strict=True))
 
 
@@ -292,8 +264,8 @@ def main() -> None:
         ours, theirs = case.build()
         for task, batch in (("predict", 1), ("predict", case.batch), ("train", case.train_batch)):
             train = task == "train"
-            builds = training_steps(case, ours, theirs) if train else predictions(case, ours, theirs, batch)
-            rows.append(measure(case, task, batch, builds))
+            calls = training_steps(case, ours, theirs) if train else predictions(case, ours, theirs, batch)
+            rows.append(measure(case, task, batch, calls))
             print(line(rows[-1]), flush=True)
             with chosen.out.open("w", newline="") as file:  # after each row: nothing is lost
                 writer = csv.DictWriter(file, FIELDS, lineterminator="\n")

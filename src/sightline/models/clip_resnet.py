@@ -68,7 +68,7 @@ class Bottleneck(nn.Module):
         return self.bn3(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act3(add(self.residual(x), self.downsample(x)))
+        return self.act3(add(self.residual(x), self.downsample(x), self.training))
 
 
 class AttentionPool(DotProductAttention):

@@ -149,7 +149,7 @@ class MBConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.residual(x)
-        return add(self.drop_path(y), x) if self.shortcut else y
+        return add(self.drop_path(y), x, self.training) if self.shortcut else y
 
 
 class SameMBConv(MBConv):

@@ -72,7 +72,7 @@ class BasicBlock(nn.Module):
         return self.bn2(self.conv2(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu2(add(self.drop_path(self.residual(x)), self.downsample(x)))
+        return self.relu2(add(self.drop_path(self.residual(x)), self.downsample(x), self.training))
 
 
 class Bottleneck(nn.Module):
@@ -118,7 +118,7 @@ class Bottleneck(nn.Module):
         return self.bn3(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu3(add(self.drop_path(self.residual(x)), self.downsample(x)))
+        return self.relu3(add(self.drop_path(self.residual(x)), self.downsample(x), self.training))
 
 
 class PlainBlock(BasicBlock):
