@@ -114,11 +114,13 @@ def map_batch(images: torch.Tensor, maps: np.ndarray) -> torch.Tensor:
     `affine` make of each tensor alone, which map a whole batch alike.
     """
     n, _, height, width = images.shape
-    places = torch.empty(height, width, 2)
+    places = torch.ones(1, height, width, 3)
     places[..., 0] = torch.linspace((1 - width) / 2, (width - 1) / 2, width)
     places[..., 1] = torch.linspace((1 - height) / 2, (height - 1) / 2, height)[:, None]
-    scaled = torch.from_numpy(maps.astype(np.float32)).mT / torch.tensor([0.5 * width, 0.5 * height])
-    grid = (places.view(-1, 2) @ scaled).view(n, height, width, 2).to(images.device)
+    # The third column moves nothing; with it the sums are rounded as torchvision's are.
+    columns = torch.from_numpy(np.concatenate([maps, np.zeros((n, 2, 1))], 2).astype(np.float32)).mT
+    scaled = columns / torch.tensor([0.5 * width, 0.5 * height])
+    grid = places.view(1, -1, 3).expand(n, -1, -1).bmm(scaled).view(n, height, width, 2).to(images.device)
     mapped = F.grid_sample(images.float(), grid, "bilinear", "zeros", align_corners=False)
     return mapped.round_().to(torch.uint8)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -138,9 +139,14 @@ class Shear(Linear):
         return 2
 
     def maps(self, u: np.ndarray) -> np.ndarray:
-        along_x, along_y = np.tan(np.radians((2 * u.T - 1) * self.degrees))
-        one = np.ones(len(u))
-        return np.stack([one + along_x * along_y, along_x, along_y, one], 1).reshape(-1, 2, 2)
+        return np.array([shear_map(*angles) for angles in ((2 * u - 1) * self.degrees).tolist()])
+
+
+def shear_map(along_x: float, along_y: float) -> list[list[float]]:
+    """From where a pixel comes; angles in degrees. To the last bit torchvision's, which Pillow's pixels depend on."""
+    x, y = math.radians(along_x), math.radians(along_y)
+    cos, sin = math.cos(-y) / math.cos(y), math.sin(-y) / math.cos(y)
+    return [[1.0 - sin * math.tan(x), cos * math.tan(x)], [-sin, cos]]
 
 
 @dataclass(frozen=True)
