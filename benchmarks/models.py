@@ -17,7 +17,7 @@ DPT have no installed reference and no row.
 
 The rows go to `models.csv` beside this file as they come, and as a table to stdout; last results: see that file. At
 the end a network trained on digits is asked both ways: how often does what is shipped decide as float32 does?
-A full run takes twenty minutes on two cores.
+A full run takes half an hour on two cores.
 """
 
 from __future__ import annotations

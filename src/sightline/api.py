@@ -136,21 +136,13 @@ def advise(
     """
     from sightline.advising import advise as measure
     from sightline.audit import alike
-    from sightline.data import make_splits
-    from sightline.training.plan import default_shares
+    from sightline.training.plan import split_as_planned
     from sightline.training.progress import watcher
 
     wanted = compose(recipe, settings)
     dataset = source if isinstance(source, ImageDataset) else open_dataset(source)
     with watcher(quiet) as watch:
-        shares = default_shares(len(dataset), len(dataset.classes))
-        whole = make_splits(
-            dataset,
-            seed=wanted.seed,
-            val=wanted.val_share or shares[0],
-            test=wanted.test_share or shares[1],
-            groups=alike(dataset, watch.reading).groups,
-        )
+        whole = split_as_planned(dataset, wanted, alike(dataset, watch.reading).groups)
         held_back = int(np.count_nonzero(whole.splits == SPLITS.index("val")))
         return measure(whole.split("train"), wanted, watch, held_back)
 

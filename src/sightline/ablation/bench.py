@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from sightline.audit import alike
 from sightline.data.dataset import SPLITS
-from sightline.data.split import make_splits
 from sightline.errors import SightlineError
 from sightline.pipeline.cache import Failure, Mode, Prepared, fits, read_all, stack
 from sightline.pipeline.loader import PlainPictures, TrainLoader, TrainPictures
@@ -24,8 +23,8 @@ from sightline.training.plan import (
     SMALL_SIDE,
     Planner,
     default_ema,
-    default_shares,
     gather_facts,
+    split_as_planned,
     stored_bytes,
 )
 from sightline.training.prepare import canonical_stage, choose_device, make_preprocess, tell
@@ -133,15 +132,8 @@ def set_up(dataset: ImageDataset, recipe: Recipe, seconds: float, watch: Quiet) 
     validated on. Raises SightlineError for what a user can mend.
     """
     device = choose_device(recipe.device)
-    shares = default_shares(len(dataset), len(dataset.classes))
     groups = alike(dataset, watch.reading).groups
-    split = make_splits(
-        dataset,
-        seed=recipe.seed,
-        val=recipe.val_share or shares[0],
-        test=recipe.test_share or shares[1],
-        groups=groups,
-    )
+    split = split_as_planned(dataset, recipe, groups)
     beside = split.splits != SPLITS.index("test")
     pool, groups = split.subset(beside), groups[beside]
     if len(pool) < FEWEST:

@@ -13,13 +13,12 @@ from typing import Any
 
 from sightline.advising import Advice, Prediction, advise
 from sightline.data import ImageDataset
-from sightline.data.split import make_splits
 from sightline.errors import SightlineError
 from sightline.fitting.audit import kept_together, seen_before
 from sightline.fitting.conclude import make_bundle
 from sightline.fitting.folder import Fit
 from sightline.run import ADVICE, RIVAL, Run
-from sightline.training.plan import default_shares
+from sightline.training.plan import split_as_planned
 from sightline.training.prepare import Job, Rival, prepare
 from sightline.training.recipe import Recipe
 from sightline.training.state import Best
@@ -30,14 +29,7 @@ def prepared(dataset: ImageDataset, recipe: Recipe, fit: Fit) -> tuple[Job, list
     if fit.processes.count > 1:
         raise SightlineError("--strategy auto measures in one process; start it without torchrun.")
     found = kept_together(dataset, fit)
-    shares = default_shares(len(dataset), len(dataset.classes))
-    whole = make_splits(
-        dataset,
-        seed=recipe.seed,
-        val=recipe.val_share or shares[0],
-        test=recipe.test_share or shares[1],
-        groups=found.groups,
-    )
+    whole = split_as_planned(dataset, recipe, found.groups)
     if not whole.has_split("val"):
         raise SightlineError(
             f"{dataset.name} has too few pictures to hold some back for validation, which decides between strategies."

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from sightline.data import ImageDataset
 from sightline.data.dataset import NO_SPLIT, SPLITS
-from sightline.data.split import make_splits
 from sightline.errors import SightlineError
 from sightline.features import HEADS, fold_head, make_head
 from sightline.features.network import FeaturesNetwork, Handcrafted
@@ -30,7 +29,7 @@ from sightline.fitting.course import Course
 from sightline.fitting.folder import Fit
 from sightline.models import create_model
 from sightline.pipeline.cache import read_all
-from sightline.training.plan import default_shares, gather_facts
+from sightline.training.plan import gather_facts, split_as_planned
 from sightline.training.prepare import Job, split_codes, tell
 from sightline.training.recipe import Recipe
 from sightline.training.state import Best, TrainState
@@ -83,14 +82,7 @@ def prepared(
         dataset = dataset.with_splits(codes).subset(codes != NO_SPLIT)
     else:
         found = kept_together(dataset, fit)
-        shares = default_shares(len(dataset), len(dataset.classes))
-        dataset = make_splits(
-            dataset,
-            seed=recipe.seed,
-            val=recipe.val_share or shares[0],
-            test=recipe.test_share or shares[1],
-            groups=found.groups,
-        )
+        dataset = split_as_planned(dataset, recipe, found.groups)
     if not dataset.has_split("train") or not dataset.has_split("test"):
         raise SightlineError(
             f"{dataset.name} has too few pictures to hold some back for the test; give at least one class three "

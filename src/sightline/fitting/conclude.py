@@ -53,14 +53,16 @@ def conclude(fit: Fit, job: Job, state: TrainState, before: float) -> None:
 
     assert state.best is not None
     run, processes, watch = fit.run, fit.processes, fit.watch
-    history = [row | {"best": row["epoch"] == state.best.epoch} for row in state.history]
-    best_epoch = state.best.epoch
-    rival = None if job.rival is None else decide(job, state)
+    rival = None
     if job.rival is not None:
+        rival = decide(job, state)
         watch.message(job.reasons[-1])
     if rival is not None:
-        job.recipe, best_epoch = rival.recipe, rival.best.epoch
-        history = [row | {"best": row["epoch"] == best_epoch} for row in rival.history]
+        job.recipe = rival.recipe
+    kept = rival or state
+    assert kept.best is not None
+    best_epoch = kept.best.epoch
+    history = [row | {"best": row["epoch"] == best_epoch} for row in kept.history]
     test = job.dataset.split("test")
     if processes.main and not run.has_model:  # its files were lost, but a checkpoint has the weights
         keep(run, job, state)
@@ -143,11 +145,9 @@ def decide(job: Job, state: TrainState) -> Rival | None:
     rival, own = job.rival, state.best
     assert rival is not None and own is not None
     won = not rival.best.beaten_by(own.merit, own.loss)
-    kept, left = (rival, job.name) if won else (None, rival.name)
-    name, merit, other = (
-        (rival.name, rival.best.merit, own.merit) if won else (job.name, own.merit, rival.best.merit)
-    )
+    both = [(job.name, own.merit), (rival.name, rival.best.merit)]
+    (kept, merit), (left, other) = reversed(both) if won else both
     job.reasons.append(
-        f"Kept: {name}, balanced accuracy {merit:.1%} on the validation pictures; {left} {other:.1%}."
+        f"Kept: {kept}, balanced accuracy {merit:.1%} on the validation pictures; {left} {other:.1%}."
     )
-    return kept
+    return rival if won else None

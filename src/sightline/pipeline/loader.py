@@ -115,7 +115,7 @@ class TrainPictures(Dataset[Batch]):
     def use_threads(self, wanted: bool) -> None:
         """Work on the pictures of a batch on all cores: decoders and resizes release the interpreter lock.
 
-        Not on small ones in memory: to hand one over takes longer than to turn it.
+        Not on small ones in memory: to hand one over takes longer than to augment it.
         """
         height, width = self.preprocess.size
         small = self.arrays is not None and height * width < SMALL

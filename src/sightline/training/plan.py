@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sightline.data.split import make_splits
 from sightline.errors import SightlineError
 from sightline.fast import BF16_MULT_ADDS, cpu_has_bf16
 from sightline.features.embedding_network import described, preprocess_for
@@ -316,3 +317,15 @@ def default_shares(pictures: int, classes: int) -> tuple[float, float]:
     val = min(0.15, max(2500, 5 * classes) / max(1, pictures))
     test = min(0.15, max(10_000, 20 * classes) / max(1, pictures))
     return val, test
+
+
+def split_as_planned(dataset: ImageDataset, recipe: Recipe, groups: np.ndarray | None = None) -> ImageDataset:
+    """`dataset` with all three splits, by the recipe's seed and its shares or the default ones; see `make_splits`."""
+    val, test = default_shares(len(dataset), len(dataset.classes))
+    return make_splits(
+        dataset,
+        seed=recipe.seed,
+        val=recipe.val_share or val,
+        test=recipe.test_share or test,
+        groups=groups,
+    )

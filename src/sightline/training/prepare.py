@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sightline.data.dataset import NO_SPLIT
-from sightline.data.split import make_splits, read_splits
+from sightline.data.split import read_splits
 from sightline.errors import SightlineError
 from sightline.features.embedding_network import preprocess_for
 from sightline.pipeline.cache import Canonical, Failure, Mode, Prepared, fits, read_all
@@ -22,8 +22,8 @@ from sightline.training.loop import Trainer
 from sightline.training.plan import (
     OF_ONE_SIZE,
     Planner,
-    default_shares,
     gather_facts,
+    split_as_planned,
     stored_bytes,
 )
 from sightline.training.processes import ALONE, Processes, synchronised
@@ -93,14 +93,7 @@ def prepare(
         codes = processes.on_main(lambda: split_codes(dataset, splits))
         dataset = dataset.with_splits(codes).subset(codes != NO_SPLIT)
     else:
-        shares = default_shares(len(dataset), len(dataset.classes))
-        dataset = make_splits(
-            dataset,
-            seed=recipe.seed,
-            val=recipe.val_share or shares[0],
-            test=recipe.test_share or shares[1],
-            groups=groups,
-        )
+        dataset = split_as_planned(dataset, recipe, groups)
     if not dataset.has_split("val") or not dataset.has_split("test"):
         raise SightlineError(
             f"{dataset.name} has too few pictures to hold some back for validation and test; "
