@@ -134,6 +134,15 @@ def cross_entropy(
     return float((np.log(total).sum(dtype=np.float64) - true) / logits.shape[1]), logits
 
 
+def product(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
+    """a @ b. Where one of them is narrow torch's BLAS takes half of NumPy's time, if both lie in memory row by row."""
+    import torch
+
+    left, right = (torch.from_numpy(np.ascontiguousarray(one)) for one in (a, b))
+    done: NDArray[np.floating] = left.mm(right).numpy()
+    return done
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
     """The cost of weights (K, r + 1), the last column the intercepts, on the samples of one fold.
@@ -159,12 +168,12 @@ class Problem:
         """The mean cost with the penalty, its gradient (K, r + 1), and the probabilities less the truth (K, n)."""
         rows = self.rows
         n = rows.shape[1]
-        logits = weights[:, :-1].astype(rows.dtype) @ rows
+        logits = product(weights[:, :-1].astype(rows.dtype), rows)
         logits += weights[:, -1:].astype(rows.dtype)
         value, wrong = cross_entropy(logits, self.targets)
         wrong[self.targets, np.arange(n)] -= 1.0
         gradient = np.empty_like(weights)
-        gradient[:, :-1] = wrong @ rows.T
+        gradient[:, :-1] = product(rows, wrong.T).T
         gradient[:, -1] = wrong.sum(1, dtype=np.float64)
         gradient[:, :-1] += penalty * weights[:, :-1]
         gradient /= n
@@ -242,9 +251,9 @@ class Problem:
             def curved(way: Floats, shares: NDArray[np.float32] = shares) -> Floats:
                 way = way.reshape(shape)
                 low = way.astype(np.float32)
-                change = shares * (low[:, :-1] @ rows + low[:, -1:])
+                change = shares * (product(low[:, :-1], rows) + low[:, -1:])
                 change -= shares * change.sum(0)
-                curve = np.column_stack([change @ rows.T + penalty * way[:, :-1], change.sum(1)])
+                curve = np.column_stack([product(rows, change.T).T + penalty * way[:, :-1], change.sum(1)])
                 return np.asarray(curve.ravel() / n)
 
             def round_(way: Floats, squares: Floats = squares) -> Floats:
