@@ -18,6 +18,7 @@ import pytest
 from sightline import fit
 from sightline.data import open_dataset
 from sightline.errors import SightlineError
+from sightline.run import Run
 from sightline.training.checkpoint import FACTS, TENSORS, Checkpoints
 from sightline.transforms.augment import MIXINGS, STEPS
 from tests.conftest import draw
@@ -338,3 +339,23 @@ def test_a_data_set_made_in_python_is_given_again(fits, shapes, straight, tmp_pa
         fit(resume=out, quiet=True)
     fit(open_dataset(shapes), resume=out, quiet=True)
     assert_same(out, straight)
+
+
+def test_what_has_a_recipe_can_be_resumed(shapes, tmp_path, monkeypatch):
+    """The recipe is written last, so a kill between two files leaves a run that is begun anew, not a broken one."""
+    write = Run.write_json
+
+    def dies_at_the_recipe(self, name, data):
+        if name == "recipe.json":
+            facts = self.read_json("run.json")
+            assert (facts["source"], self.splits.exists()) == (str(shapes), True)
+            raise Reached
+        write(self, name, data)
+
+    monkeypatch.setattr(Run, "write_json", dies_at_the_recipe)
+    with pytest.raises(Reached):
+        fit(shapes, out=tmp_path / "run", quiet=True, **SMALL)
+
+
+class Reached(Exception):
+    """The test got where it wanted to go."""

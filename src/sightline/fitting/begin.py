@@ -68,7 +68,6 @@ def begin(
             fix_steps(job, fit)
             if processes.main:
                 course.write_splits(run, job)
-                run.write_json(RECIPE, job.recipe.to_dict())
                 run.add_facts(
                     source=fit.source,
                     reasons=job.reasons,
@@ -76,6 +75,7 @@ def begin(
                     pictures=course.fingerprint(job),
                     environment=environment() | {"processes": processes.count},
                 )
+                run.write_json(RECIPE, job.recipe.to_dict())  # the last: with it the run can be resumed
             carry_out(fit, course, job, None)
     return run
 

@@ -16,15 +16,26 @@ from sightline.run import FACTS, RECIPE, SCORES, Run, environment
 from sightline.training.build import model_arguments_of
 from sightline.training.plan import published_row
 from sightline.training.prepare import Job, Rival
-from sightline.training.state import TrainState
+from sightline.training.state import Best, TrainState
+
+# Relative difference of one loss computed in two ways, in float32.
+ROUNDING = 1e-6
 
 
 def keep(run: Run, job: Job, state: TrainState) -> None:
     """Write the best model so far into the run, unless a rival is there that is better."""
     assert state.best is not None
-    if job.rival is not None and not job.rival.best.beaten_by(state.best.merit, state.best.loss):
+    if job.rival is not None and not beats(state.best, job.rival):
         return
     make_bundle(job, state.best.weights).save(run.path)
+
+
+def beats(own: Best, rival: Rival) -> bool:
+    """Whether the run's own training did better on the validation pictures.
+
+    Fine-tuning that has not moved from its head computes the rival's loss in another order: rounding is no gain.
+    """
+    return rival.best.beaten_by(own.merit, own.loss * (1 + ROUNDING))
 
 
 def make_bundle(job: Job, weights: dict[str, Any]) -> Bundle:
@@ -144,7 +155,7 @@ def decide(job: Job, state: TrainState) -> Rival | None:
     """The rival, if it did better on the validation pictures than the run's own training; adds what there is to say."""
     rival, own = job.rival, state.best
     assert rival is not None and own is not None
-    won = not rival.best.beaten_by(own.merit, own.loss)
+    won = not beats(own, rival)
     both = [(job.name, own.merit), (rival.name, rival.best.merit)]
     (kept, merit), (left, other) = reversed(both) if won else both
     job.reasons.append(
