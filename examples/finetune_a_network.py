@@ -1,11 +1,12 @@
 """Fine-tuning: a pretrained network with a new head, trained on from there (the lecture's Example 2, first half).
 
-    python examples/finetune_a_network.py [--quick] [DATA]
+    python examples/finetune_a_network.py [--quick] [DATA [WEIGHTS]]
 
 DATA is a folder of class folders, such as the ants and bees of the PyTorch tutorial
 (https://download.pytorch.org/tutorial/hymenoptera_data.zip). ResNet-18 with its published weights, which are fetched on
-the first use. The new head is fitted first, on the frozen features; then all layers move, the early ones least.
-With --quick there is nothing to fetch: a small network trained on handwritten digits 0 to 4 learns 5 to 9.
+the first use, or with those of the file WEIGHTS. The new head is fitted first, on the frozen features; then all layers
+move, the early ones least. With --quick there is nothing to fetch: a small network trained on handwritten digits 0 to 4
+learns 5 to 9.
 """
 
 import sys
@@ -18,7 +19,7 @@ from sklearn.datasets import load_digits
 import sightline
 
 arguments = sys.argv[1:]
-data = next((a for a in arguments if not a.startswith("--")), None)
+data, weights = ([a for a in arguments if not a.startswith("--")] + [None, None])[:2]
 
 if "--quick" in arguments or data is None:
     digits, folder = load_digits(), Path(tempfile.mkdtemp())
@@ -28,7 +29,7 @@ if "--quick" in arguments or data is None:
     start = sightline.fit(folder / "low.npz", model="resnet20", epochs=2)
     run = sightline.fit(folder / "high.npz", weights=start.path, strategy="finetune", epochs=1)
 else:
-    run = sightline.fit(data, model="resnet18", weights="DEFAULT", strategy="finetune")
+    run = sightline.fit(data, model="resnet18", weights=weights or "DEFAULT", strategy="finetune")
 
 head, *later = [row for row in run.history if "val_accuracy" in row]
 print(f"the head alone: {head['val_accuracy']:.1%} of the validation pictures")
