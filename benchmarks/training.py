@@ -1,10 +1,12 @@
 """What `sightline fit` reaches from scratch with its defaults, on real sets, and how long it takes.
 
-    SIGHTLINE_DATA=... python benchmarks/training.py [--only NAME] [--seeds N] [--out training.csv]
+    SIGHTLINE_DATA=... python benchmarks/training.py [--only NAME] [--seeds 0 1 2] [--out training.csv]
 
 Each row is one run of the command line in a process of its own, with nothing set but the seed (and the model where
-the row names one). `seconds` is the whole run: reading, training, testing, report. The table of means goes to stdout,
-every run to `training.csv` beside this file. Last results: see that file; the machine is in its rows.
+the row names one). `seconds` is the whole run: reading, training, testing, report; they count where nothing else runs
+and `threads` are the machine's. The table of means, over all seeds in the CSV, goes to stdout, every run to
+`training.csv` beside this file, in place of an earlier one of its set and seed. Last results: see that file; what the
+processor can do stands in its rows.
 """
 
 from __future__ import annotations
@@ -79,37 +81,41 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", help="run only the rows of this name")
-    parser.add_argument("--seeds", type=int, help="fewer seeds than the table's")
+    parser.add_argument("--seeds", type=int, nargs="+", help="these seeds, not all of the table's")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     chosen = parser.parse_args()
     data = os.environ.get("SIGHTLINE_DATA")
-    rows = [row for row in ROWS if chosen.only in (None, row[0])]
-    before: list[dict[str, object]] = []
+    runs: dict[tuple[str, str], dict[str, object]] = {}
     if chosen.out.exists():
         with chosen.out.open(newline="") as file:
-            before = [dict(row) for row in csv.DictReader(file) if row["set"] not in {r[0] for r in rows}]
-    done: list[dict[str, object]] = []
-    for name, source, model, seeds in rows:
+            runs = {(row["set"], row["seed"]): dict(row) for row in csv.DictReader(file)}
+    for name, source, model, seeds in ROWS:
+        if chosen.only not in (None, name):
+            continue
         if source != "digits":
             if not data:
                 print(f"{name}: left out, SIGHTLINE_DATA is not set", file=sys.stderr)
                 continue
             source = str(Path(data) / source)
-        runs = []
-        for seed in range(min(seeds, chosen.seeds or seeds)):
-            runs.append(measure(name, source, model, seed))
+        for seed in chosen.seeds or range(seeds):
+            runs[name, str(seed)] = measure(name, source, model, seed)
             with chosen.out.open("w", newline="") as file:  # after each run: nothing is lost
                 writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
                 writer.writeheader()
-                writer.writerows([*before, *done, *runs])
-        done += runs
+                writer.writerows(runs[key] for key in sorted(runs, key=place))
+        mine = [run for (set_name, _), run in runs.items() if set_name == name]
         figures = ("seconds", "accuracy", "balanced_accuracy")
-        means = {key: statistics.mean(float(str(run[key])) for run in runs) for key in figures}
+        means = {key: statistics.mean(float(str(run[key])) for run in mine) for key in figures}
         print(
-            f"{name:20} {len(runs)} runs   accuracy {means['accuracy']:.4f}   "
+            f"{name:20} {len(mine)} runs   accuracy {means['accuracy']:.4f}   "
             f"balanced {means['balanced_accuracy']:.4f}   {means['seconds']:.0f} s",
             flush=True,
         )
+
+
+def place(key: tuple[str, str]) -> tuple[int, int]:
+    """Where the run of (set, seed) stands in the CSV."""
+    return [row[0] for row in ROWS].index(key[0]), int(key[1])
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Twenty pictures a class: a probe, and a probe and then fine-tuning, against training from scratch.
 
-    SIGHTLINE_DATA=... python benchmarks/transfer_cifar.py [--pretrained RUN] [--draws N] [--out transfer_cifar.csv]
+    SIGHTLINE_DATA=... python benchmarks/transfer_cifar.py [--pretrained FOLDER] [--draws N] [--out transfer_cifar.csv]
 
-A resnet10_small is trained on the first five classes of CIFAR-10 (12,500 pictures, `fit` with its defaults and
-24 epochs), unless the run of an earlier time is given. It is transferred to the other five classes with 20 pictures of
-each, in several draws; every strategy gets the same pictures, the same network and the same augmentation. From
-scratch there are at least 2,000 steps, at the learning rate that does best on a draw of its own, tested on the test
-pictures (which favours it). All test pictures of the five classes are tested on. The table goes to stdout, every run to
-the CSV beside this file; below the table stand the paired differences with their 95 % intervals (Student's t over
-the draws).
+The network of transfer.py, which learned the first five classes of CIFAR-10 (trained anew unless FOLDER holds its run),
+is transferred to the other five classes with 20 pictures of each, in several draws; every strategy gets the same
+pictures, the same network and the same augmentation. From scratch there are at least 2,000 steps, at the learning rate
+that does best on a draw of its own, tested on the test pictures (which favours it). All test pictures of the five
+classes are tested on. The table goes to stdout, every run to the CSV beside this file; below the table stand the paired
+differences with their 95 % intervals (Student's t over the draws).
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transfer import FIRST, WIDTHS, pretrained
 
 import sightline
 from sightline.data import ImageDataset
@@ -81,8 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pretrained", type=Path, help="the run of an earlier pretraining")
-    parser.add_argument("--epochs", type=int, default=24, help="of pretraining")
+    parser.add_argument("--pretrained", type=Path, default=Path("runs"), help="folder of transfer.py's runs")
     parser.add_argument("--steps", type=int, default=STEPS, help="from scratch")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
@@ -91,14 +90,11 @@ def main() -> None:
     if not data:
         sys.exit("SIGHTLINE_DATA is not set; it names the folder with cifar10/cifar10.tar.gz")
     whole = sightline.open_dataset(Path(data) / "cifar10" / "cifar10.tar.gz")
-    source, target = five(whole, range(5), "cifar10-first"), five(whole, range(5, 10), "cifar10-last")
-    if chosen.pretrained is None:
-        run = sightline.fit(source, model="resnet10_small", epochs=chosen.epochs, device="cpu")
-        chosen.pretrained = run.path
-        print(f"pretrained: {run.path}, accuracy {run.scores.accuracy}", flush=True)
-    common = {"model": "resnet10_small", "augment": AUGMENT}
-    scratch = common | {"strategy": "scratch", "weights": "none", "batch_size": 32, "steps": chosen.steps}
-    scratch["epochs"] = -(-chosen.steps * 32 // (PER_CLASS * len(target.classes)))
+    weights = pretrained(Path(data), FIRST, chosen.pretrained / "pretrained_first")
+    target = five(whole, range(5, 10), "cifar10-last")
+    network = {"model": "resnet10_small", "model.widths": WIDTHS}
+    common = network | {"augment": AUGMENT}
+    scratch = common | {"strategy": "scratch", "weights": "none", "steps": chosen.steps}
     tuned = {
         rate: measure(drawn(target, TUNING_DRAW), **scratch, **{"optimizer.lr": rate})[0] for rate in RATES
     }
@@ -106,8 +102,8 @@ def main() -> None:
     print("from scratch, accuracy by learning rate:", {r: round(a, 3) for r, a in tuned.items()}, flush=True)
     ways: dict[str, dict[str, Any]] = {
         "scratch": scratch | {"optimizer.lr": rate},
-        "probe": {"model": "resnet10_small", "weights": str(chosen.pretrained), "strategy": "probe"},
-        "probe, then fine-tune": common | {"weights": str(chosen.pretrained), "strategy": "finetune"},
+        "probe": network | {"weights": str(weights), "strategy": "probe"},
+        "probe, then fine-tune": common | {"weights": str(weights), "strategy": "finetune"},
     }
     rows: list[dict[str, object]] = []
     reached: dict[str, list[float]] = {name: [] for name in ways}

@@ -48,6 +48,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("wide_resnet50_2", "wide_resnet101_2"), BLOCKS),
     **{f"resnet{depth}": CIFAR for depth in (20, 32, 44, 56, 110)},
     **dict.fromkeys(("resnet10_small", "resnet10_photo"), HOUSE),
+    "resnet9_small": {"widths": (8, 8, 16, 16)},
     **{f"efficientnet_b{size}": EFFICIENT for size in range(8)},
     **{f"tf_efficientnet_b{size}": EFFICIENT for size in range(8)},
     **dict.fromkeys(("vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224"), VIT),
@@ -68,8 +69,8 @@ FIXED = "lenet5_1998"
 # One of each kind of code in a family: these are exported in `make test`, all the others in `make test-full`.
 EACH_KIND = (
     "lecture_net", "lecture_vit", "lenet5_1998", "lenet5", "alexnet_2012", "alexnet", "googlenet_2014", "googlenet",
-    "vgg11_bn", "resnet18", "resnet50", "resnet18_a", "resnext50_32x4d", "efficientnet_b0", "tf_efficientnet_b0",
-    "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "pvt_tiny", "dpt_tiny",
+    "vgg11_bn", "resnet18", "resnet50", "resnet18_a", "resnext50_32x4d", "resnet9_small", "efficientnet_b0",
+    "tf_efficientnet_b0", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "pvt_tiny", "dpt_tiny",
     "clip_rn50", "clip_vit_base_patch32",
 )  # fmt: skip
 

@@ -20,8 +20,14 @@ if TYPE_CHECKING:
     from sightline.data.dataset import ImageDataset
     from sightline.models.info import PublishedWeights
 
-# The house network for training from scratch, and the published one to start from where its weights are at hand.
-SMALL_NETWORK, PHOTO_NETWORK, PRETRAINED = "resnet10_small", "resnet10_photo", "resnet18"
+# The house networks for training from scratch: for small pictures, for many of them in colour (measured: the wider
+# network gains from those), for photographs; and the published one to start from where its weights are at hand.
+SMALL_NETWORK, MANY_NETWORK, PHOTO_NETWORK, PRETRAINED = (
+    "resnet10_small",
+    "resnet9_small",
+    "resnet10_photo",
+    "resnet18",
+)
 # Families whose networks are made for pictures of one size.
 OF_ONE_SIZE = ("lecture", "lenet")
 # Pictures up to this short side keep their size; larger ones are reduced, colour less than grey: the photo network
@@ -32,7 +38,7 @@ SMALL_SIDE, GREY_SIDE, COLOUR_SIDE = 48, 64, 128
 UNBALANCED = 1.5
 # From scratch: pictures seen in a whole run (small grey ones, which may be written signs, are learnt faster), and
 # the number of pictures from which SGD is preferred.
-PICTURES_SEEN, SIGNS_SEEN, MANY_PICTURES = 900_000, 60_000, 5_000
+PICTURES_SEEN, SIGNS_SEEN, MANY_PICTURES = 630_000, 60_000, 5_000
 # Pictures seen while fine-tuning.
 FINETUNE_SEEN = 10_000
 
@@ -122,7 +128,12 @@ class Planner:
                     f"Model {name}: pretrained weights are at hand, and the pictures are photographs in size."
                 )
             else:
-                name = SMALL_NETWORK if facts.side <= SMALL_SIDE or facts.grey else PHOTO_NETWORK
+                if facts.grey:
+                    name = SMALL_NETWORK
+                elif facts.side > SMALL_SIDE:
+                    name = PHOTO_NETWORK
+                else:
+                    name = MANY_NETWORK if facts.pictures >= MANY_PICTURES else SMALL_NETWORK
                 why = (
                     f"Model {name}: a small residual network for {facts.pictures:,} pictures of about {facts.side} "
                     "pixels"

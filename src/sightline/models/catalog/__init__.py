@@ -17,6 +17,7 @@ from sightline.models.catalog import (
     lecture,
     pvt,
     resnet,
+    resnet9,
     swin,
     vgg,
     vit,
@@ -24,6 +25,6 @@ from sightline.models.catalog import (
 from sightline.models.info import ModelInfo
 
 # In the order of the field's history.
-FAMILIES = (lecture, alexnet, vgg, googlenet, resnet, efficientnet, vit, swin, pvt, dpt, clip)
+FAMILIES = (lecture, alexnet, vgg, googlenet, resnet, resnet9, efficientnet, vit, swin, pvt, dpt, clip)
 
 CATALOG: dict[str, ModelInfo] = {row.name: row for row in chain.from_iterable(f.ROWS for f in FAMILIES)}
