@@ -64,7 +64,7 @@ class ResNet9(nn.Module):
     img_size: only checked. Any size of 8 and more pixels will do.
     drop_rate: dropout before the classifier.
 
-    Weights of convolutions are drawn as He et al. 2015 propose (normal, fan-out).
+    Weights are drawn by PyTorch's default, as Page's are.
     Raises SightlineError where the arguments make no network.
     """
 
@@ -101,10 +101,6 @@ class ResNet9(nn.Module):
         self.maxpool = nn.AdaptiveMaxPool2d(1)
         self.drop = nn.Dropout(drop_rate)
         self.fc = linear_head(fourth, num_classes)
-
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, in_chans, H, W) -> (N, num_features, H // 8, W // 8)."""

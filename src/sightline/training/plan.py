@@ -37,8 +37,8 @@ SMALL_SIDE, GREY_SIDE, COLOUR_SIDE = 48, 64, 128
 # Unbalanced: the largest class has more than this many times the pictures of the smallest.
 UNBALANCED = 1.5
 # From scratch: pictures seen in a whole run (small grey ones, which may be written signs, are learnt faster), and
-# the number of pictures from which SGD is preferred.
-PICTURES_SEEN, SIGNS_SEEN, MANY_PICTURES = 630_000, 60_000, 5_000
+# the number of pictures from which SGD is preferred. Few pictures are gone through so often at most.
+PICTURES_SEEN, SIGNS_SEEN, MANY_PICTURES, MOST_EPOCHS = 630_000, 60_000, 5_000, 90
 # Pictures seen while fine-tuning.
 FINETUNE_SEEN = 10_000
 
@@ -264,7 +264,7 @@ class Planner:
     def epochs(self) -> int:
         """How often the training pictures are gone through from scratch: the fewer there are, the more often."""
         seen, least = (SIGNS_SEEN, 4) if self.signs else (PICTURES_SEEN, 5)
-        return int(np.clip(round(seen / self.facts.pictures), least, 120))
+        return int(np.clip(round(seen / self.facts.pictures), least, MOST_EPOCHS))
 
     @property
     def signs(self) -> bool:
