@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import sightline
-from sightline.advising.trials import Fold
 from sightline.data import make_splits, open_dataset
 from sightline.errors import SightlineError
 from sightline.fitting import auto
@@ -77,13 +76,13 @@ class Stop(Exception):
 
 def test_an_interrupted_run_goes_on_with_its_rival(digits, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(auto, "order_of", lambda advice, *_: sides(advice))  # whatever a step takes here
+    monkeypatch.setattr(auto, "TRYING", 0.0)
     finished = sightline.fit(digits, out=tmp_path / "finished", **settings(trained))
     ended = Trainer.end_epoch
 
-    def end_epoch(self, state, watcher, on_best):
-        ended(self, state, watcher, on_best)
-        if not isinstance(watcher, Fold):  # trials come before the run
-            raise Stop
+    def end_epoch(self, *arguments):
+        ended(self, *arguments)
+        raise Stop
 
     monkeypatch.setattr(Trainer, "end_epoch", end_epoch)
     out = tmp_path / "run"
@@ -123,6 +122,7 @@ def test_validation_decides(own, said):
 def test_a_rival_that_wins_is_what_the_run_is(digits, trained, tmp_path, monkeypatch):
     """Fine-tuning at a rate of nothing cannot beat the head that it starts from: on a tie the rival stays."""
     monkeypatch.setattr(auto, "order_of", lambda advice, *_: sides(advice))
+    monkeypatch.setattr(auto, "TRYING", 0.0)
     changes = {"optimizer.lr": 1e-12, "ema": 0.0, "optimizer.layer_decay": 1.0}
     run = sightline.fit(digits, out=tmp_path / "run", **settings(trained) | changes)
     assert (run.recipe.strategy, [row["epoch"] for row in run.history]) == ("probe", [0])
