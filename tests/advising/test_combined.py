@@ -71,6 +71,14 @@ def test_many_pictures_decide_and_few_do_not():
     assert high[1] - high[0] < low[1] - low[0]
 
 
+def test_evidence_that_trials_contradict_is_trusted_less():
+    """From scratch 99 % are expected, and 30 of 100 counted."""
+    sure = Measured(base=4.6, near_by=0.0, far=0.0, per_class=20.0, strays=0.0, grows=1.0)
+    told = combined(KINDS, sure, 1000, trials((100, 100), (30, 70), ((0, 5), (45, 0))))
+    assert told.accuracy("scratch")[0] == pytest.approx(0.3, abs=0.05)
+    assert told.accuracy("finetune")[0] == pytest.approx(0.7, abs=0.05)
+
+
 def test_more_pictures_than_were_looked_at_widen_every_interval():
     far = Measured(1.0, 0.5, -0.4, 20.0, strays=0.3, grows=0.8)
     near, wide = (by(KINDS, m, 1000) for by, m in ((combined, MEASURED), (combined, far)))

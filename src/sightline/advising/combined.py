@@ -8,8 +8,8 @@ and what a trial strays beyond that. The posterior is
     mean = prior + P (P_tt + S)^-1 (observed - prior_t)     covariance = P - P_t (P_tt + S)^-1 P_t'
 
 (t: the rows of those tried), so each counts by its precision: with 40 pictures the evidence decides, with 1,000 the
-trials do; what pictures both strategies got wrong does not blur their difference; and of a strategy that was not tried,
-those that were tell something.
+trials do; pictures that two strategies both got wrong do not blur their difference; and of a strategy that was not
+tried, those that were tell something. Where evidence and trials contradict each other, the trials are believed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.advising.constants import BLENDS, LIFTS, RELATED, SHARED, STRAYS, WIDER
+from sightline.advising.constants import BLENDS, CREDIBLE, LIFTS, RELATED, SHARED, STRAYS, WIDER
 from sightline.advising.evidence import LEVEL
 from sightline.advising.prediction import HALF, Measured, counting, logit, share
 from sightline.advising.trials import Trials
@@ -27,7 +27,7 @@ from sightline.advising.trials import Trials
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """mean (k,), covariance (k, k) of the logits of what k strategies reach. freedom: of the intervals."""
+    """mean (k,), covariance (k, k) of the logits of what k strategies reach."""
 
     kinds: tuple[str, ...]
     mean: NDArray[np.float64]
@@ -66,13 +66,20 @@ def by_evidence(kinds: tuple[str, ...], measured: Measured, pictures: int) -> To
 
 def updated(told: Told, trials: Trials, grows: float) -> Told:
     """After the trials. grows: what errors are multiplied with from what a trial trained on to all pictures."""
+    from scipy.stats import chi2
+
     rows = [told.kinds.index(kind) for kind in trials.kinds]
     found, noise = observed(trials, grows)
     noise += np.diag([STRAYS[kind] ** 2 for kind in trials.kinds])
     found += [LIFTS[kind] for kind in trials.kinds]
-    across = told.covariance[:, rows]
+    gap = found - told.mean[rows]
+    surprise = float(gap @ np.linalg.solve(told.covariance[np.ix_(rows, rows)] + noise, gap))
+    # Where both contradict each other beyond chance the evidence misleads: its covariance grows until they agree.
+    misled = surprise > chi2.ppf(CREDIBLE, len(rows))
+    before = told.covariance * (surprise / len(rows) if misled else 1.0)
+    across = before[:, rows]
     gain = across @ np.linalg.inv(across[rows] + noise)
-    return Told(told.kinds, told.mean + gain @ (found - told.mean[rows]), told.covariance - gain @ across.T)
+    return Told(told.kinds, told.mean + gain @ gap, before - gain @ across.T)
 
 
 def observed(trials: Trials, grows: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

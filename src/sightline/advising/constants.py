@@ -50,6 +50,9 @@ LIFTS = {"scratch": 0.04, "probe": 0.09, "probe@": -0.03, "finetune": 0.00, "fin
 STRAYS = {"scratch": 0.13, "probe": 0.03, "probe@": 0.02, "finetune": 0.28, "finetune@": 0.15}
 # What the spreads of evidence and trials together are multiplied with, as both are counted on the same pictures.
 WIDER = 1.10
+# Evidence and trials that are further apart than this share of all cases would be contradict each other. In none of the
+# development cases they do.
+CREDIBLE = 0.999
 
 # How sharply (in logits) near and far are parted where pictures abound; and the share of the noise of counting that is
 # left in the mean of two accuracies counted on the same pictures. Of some thirty forms of the Blend this one, with
