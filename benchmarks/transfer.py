@@ -14,9 +14,10 @@ classes of the same data set or of another domain. In each case five strategies 
     finetune@STAGE   the head first, then what comes behind the stage that tells them apart best (or the last one)
 
 Pictures are 32x32 pixels in colour. Of each case 1,000 test pictures at most are tested on, the same for all. What
-`advise` says of a draw, before anything is trained on it, is written beside it. Every row goes to the CSV at once;
-rows that are there already are not run again. The summary compares what was advised with what was best, its regret with
-that of every constant strategy, and the intervals with the truth.
+`advise` measures of a draw and how its trials end, on the training pictures alone, is written beside it; all that it
+says follows from that. Every row goes to the CSV at once; rows that are there already are not run again. The summary
+compares what was advised with what was best, its regret with that of every constant strategy, and the intervals with
+the truth. Where all strategies reach about the same (spread) there is little to advise.
 
     python benchmarks/transfer.py --development     the cases that the constants of `advise` were set from
     python benchmarks/transfer_constants.py         prints those constants
@@ -29,11 +30,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -203,16 +205,30 @@ def trained(dataset: ImageDataset, settings: dict[str, Any]) -> tuple[float, flo
     return float((answers.argmax(1) == test.targets[found]).mean()), state.best.merit, seconds
 
 
-def measured(dataset: ImageDataset, weights: Path, draw: int) -> tuple[dict[str, Any], str, str]:
-    """What `advise` measures of a draw, as a row; the stage to probe and the stage to fine-tune from."""
+def measured(dataset: ImageDataset, weights: Path, draw: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """What `advise` measures and tries of a draw, as a row; the stage of each strategy."""
     from sightline.advising.advice import stages_of
-    from sightline.advising.evidence import measure
+    from sightline.advising.evidence import looked_at, measure
+    from sightline.advising.prediction import Measured
+    from sightline.advising.trials import run_trials, tried_recipe
+    from sightline.api import compose
     from sightline.features.embedding_network import open_network
+    from sightline.training.plan import Planner, gather_facts
 
+    begun = time.process_time()
     network = open_network(weights)
-    found = measure(sightline.make_splits(dataset, seed=draw).split("train"), network, draw)
+    train = sightline.make_splits(dataset, seed=draw).split("train")
+    found = measure(train, network, draw)
     probed, start = stages_of(found, network.module, ["layer1", "layer2", "layer3"])
     assert probed is not None and start is not None
+    stages = {"probe@": probed, "finetune@": start}
+    facts = gather_facts(train)
+    recipes = {}
+    for kind in STRATEGIES:
+        recipe = compose(None, settings_of(kind + stages.get(kind, ""), weights, dataset, draw))
+        recipes[kind] = tried_recipe(Planner(recipe, facts, "cpu").plan()[0], len(train))
+    between = time.process_time()
+    trials = run_trials(looked_at(train, draw), recipes, draw)
     by_stage = {depth.layer: depth for depth in found.depths}
     total = sum(found.counts)
     now, later = found.curve.error(found.pictures)[0], found.curve.error(total)[0]
@@ -231,7 +247,13 @@ def measured(dataset: ImageDataset, weights: Path, draw: int) -> tuple[dict[str,
         "depth": found.best.layer or "classifier",
     }
     row |= {depth.layer or "classifier": depth.accuracy for depth in found.depths}
-    return {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}, probed, start
+    row |= {
+        "grows": Measured.of(found).grows,
+        "measuring_seconds": round(between - begun, 2),
+        "trying_seconds": round(time.process_time() - between, 2),
+    }
+    row = {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}
+    return row | {"trials": json.dumps(asdict(trials) | {"seconds": 0.0})}, stages
 
 
 def pretrained(root: Path, classes: Sequence[int], folder: Path) -> Path:
@@ -287,11 +309,11 @@ def run_grid(cases: Sequence[Case], draws: int, weights: Path, root: Path, out: 
             if case.data not in sets:
                 sets[case.data] = opened(case.data, root)
             dataset = drawn(sets[case.data], case, draw)
-            row, probed, start = measured(dataset, weights, draw)
+            row, stages = measured(dataset, weights, draw)
             if (case.name, str(draw)) not in seen:
                 add_row(evidence_file(out), {"case": case.name, "draw": draw} | row)
             for strategy in left:
-                stage = {"probe@": probed, "finetune@": start}.get(strategy, "")
+                stage = stages.get(strategy, "")
                 settings = settings_of(strategy + stage, weights, dataset, draw)
                 accuracy, validation, seconds = trained(dataset, settings)
                 figures = round(accuracy, 4), round(validation, 4), round(seconds, 2)
@@ -302,10 +324,11 @@ def run_grid(cases: Sequence[Case], draws: int, weights: Path, root: Path, out: 
 # ------------------------------------------------------------------------------------------------ what was found
 def predicted(row: dict[str, str]) -> tuple[dict[str, tuple[float, float, float]], str]:
     """What `advise` says of a draw, from what was measured: (expected, low, high) by strategy, and the advised one."""
-    from sightline.advising.prediction import Prediction, accuracy_of, chosen
+    from sightline.advising.combined import combined
+    from sightline.advising.prediction import Prediction, chosen
 
-    known = scaled(row)
-    told = {kind: accuracy_of(kind, known, int(row["pictures"])) for kind in STRATEGIES}
+    known = combined(STRATEGIES, scaled(row), int(row["pictures"]), tried(row))
+    told = {kind: known.accuracy(kind) for kind in STRATEGIES}
     # In the order of the time they take: the probes, the later part, everything.
     minutes = {"probe": 1.0, "probe@": 1.1, "finetune@": 2.0, "finetune": 3.0, "scratch": 4.0}
     rows = [Prediction(k, None, *told[k], minutes[k], minutes[k], minutes[k], {}) for k in STRATEGIES]
@@ -323,7 +346,15 @@ def scaled(row: dict[str, str]) -> Any:
         per_class=int(row["total"]) / int(row["classes"]),
         falls=float(row["falls"]),
         strays=float(row["strays"]),
+        grows=float(row["grows"]),
     )
+
+
+def tried(row: dict[str, str]) -> Any:
+    """The trials of a row of the evidence."""
+    from sightline.advising.trials import Trials
+
+    return Trials.from_dict(json.loads(row["trials"]))
 
 
 def summarize(out: Path, cases: Sequence[Case]) -> None:
@@ -331,11 +362,11 @@ def summarize(out: Path, cases: Sequence[Case]) -> None:
     reached = {(r["case"], r["draw"], r["strategy"]): float(r["accuracy"]) for r in known_rows(out)}
     evidence = {(r["case"], r["draw"]): r for r in known_rows(evidence_file(out))}
     regret: dict[str, list[float]] = {name: [] for name in ("advised", *STRATEGIES)}
-    inside, widths, right = [], [], 0
+    inside, widths, right, spread, seconds = [], [], 0, 0, []
     print(
         f"{'case':38} {'quadrant':11} "
         + " ".join(f"{s:>9}" for s in STRATEGIES)
-        + "  best       advised (mean)"
+        + "  spread  best       advised (mean)"
     )
     for case in cases:
         draws = [d for c, d in evidence if c == case.name and all((c, d, s) in reached for s in STRATEGIES)]
@@ -343,11 +374,15 @@ def summarize(out: Path, cases: Sequence[Case]) -> None:
             continue
         mean = {s: float(np.mean([reached[case.name, d, s] for d in draws])) for s in STRATEGIES}
         best = max(mean, key=lambda s: mean[s])
+        between = mean[best] - min(mean.values())
+        spread += between >= 0.05
         got, choices = [], []
         for d in draws:
-            told, choice = predicted(evidence[case.name, d])
+            row = evidence[case.name, d]
+            told, choice = predicted(row)
             choices.append(choice)
             got.append(reached[case.name, d, choice])
+            seconds.append(float(row["measuring_seconds"]) + float(row["trying_seconds"]))
             for s in STRATEGIES:
                 inside.append(told[s][1] <= reached[case.name, d, s] <= told[s][2])
                 widths.append(told[s][2] - told[s][1])
@@ -359,15 +394,19 @@ def summarize(out: Path, cases: Sequence[Case]) -> None:
         print(
             f"{case.name:38} {case.quadrant:11} "
             + " ".join(f"{100 * mean[s]:9.1f}" for s in STRATEGIES)
-            + f"  {best:9}  {often} ({100 * np.mean(got):.1f})"
+            + f"  {100 * between:6.1f}  {best:9}  {often} ({100 * np.mean(got):.1f})"
         )
     count = len(regret["advised"])
-    print(f"\nthe advised strategy is within 2 points of the best in {right} of {count} cases")
+    print(
+        f"\nthe advised strategy is within 2 points of the best in {right} of {count} cases; in {spread} of them there "
+        "are 5 points or more between the best and the worst (spread)"
+    )
     for name, values in sorted(regret.items(), key=lambda item: np.mean(item[1])):
         print(f"mean regret  {name:10} {100 * np.mean(values):5.2f} points, at most {100 * max(values):.1f}")
     print(
         f"90 % intervals hold {np.mean(inside):.1%} of {len(inside)} figures, {100 * np.mean(widths):.1f} points wide "
-        "in the mean"
+        f"in the mean\nmeasuring and trying took {np.mean(seconds):.0f} seconds of the processor in the mean, "
+        f"{max(seconds):.0f} at most"
     )
 
 

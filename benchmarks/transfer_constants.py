@@ -13,63 +13,135 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transfer import STRATEGIES, TESTED, evidence_file, known_rows, scaled
+from transfer import STRATEGIES, TESTED, evidence_file, known_rows, scaled, tried
+
+from sightline.advising import combined
+from sightline.advising.combined import observed
+from sightline.advising.constants import SHARED, Blend
+from sightline.advising.prediction import counting, logit
+
+# Beyond the noise of counting, for the weights of cases before their spread is known.
+ROUGHLY = 0.15
+PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
+RELATIONS = np.arange(0.0, 0.96, 0.05)
 
 
-def fit_constants(out: Path) -> None:
-    """Print the BLENDS of `sightline.advising.constants` that the rows of the development cases give.
+def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
+    """The constants of `sightline.advising.constants`, by name, from evidence and what was reached (rows, strategies).
 
-    Ridge regression of what each strategy reached on the terms of a Blend, all on the scale of logits and weighted by
-    the pictures counted; the penalty, of five, by leaving out one case at a time. The spread is what makes the gaps of
-    cases left out as large as they should be.
+    A Blend is a ridge regression of what a strategy reached on its terms, all on the scale of logits and weighted by
+    the pictures counted; the penalty, of five, by leaving out one case at a time. A lift is the weighted mean by which
+    the truth exceeds what the trial's count and the learning curve give. The spreads are what makes the gaps of cases
+    left out as large as they should be; RELATED is what makes the gaps of all strategies together the likeliest.
     """
-    from sightline.advising.constants import SHARED
-    from sightline.advising.prediction import counting, logit
+    wanted = np.array([[logit(p, TESTED) for p in accuracies] for accuracies in truth])
+    kept = np.clip(truth, 0.01, 0.99)
+    noise = counting(kept, TESTED)
+    known = [scaled(r) for r in rows]
+    counted = SHARED * counting(kept, np.array([[int(r["pictures"])] for r in rows]))
+    base, far = np.array([m.base for m in known]), np.array([m.far for m in known])
+    trials = [observed(tried(r), m.grows) for r, m in zip(rows, known, strict=True)]
+    x, ones = np.column_stack([np.ones(len(far)), far]), np.ones((len(far), 1))
 
+    gaps = np.empty(wanted.shape)
+    blends, lifts, strays = {}, {}, {}
+    for k, kind in enumerate(STRATEGIES):
+        y, variance = wanted[:, k] - base, noise[:, k] + counted[:, k]
+        losses = {}
+        for penalty in PENALTIES:
+            losses[penalty] = (left_out(x, y, variance, penalty) ** 2 / (variance + ROUGHLY**2)).mean()
+        penalty = min(losses, key=lambda p, known=losses: known[p])  # type: ignore[misc]
+        shift, by_far = solved(x, y, variance, penalty)
+        gaps[:, k] = left_out(x, y, variance, penalty)
+        blends[kind] = Blend(shift, by_far, spread_of(gaps[:, k], variance), len(rows) - 2)
+        y = wanted[:, k] - [found[k] for found, _ in trials]
+        variance = noise[:, k] + [covariance[k, k] for _, covariance in trials]
+        lifts[kind] = float(solved(ones, y, variance, 0.0)[0])
+        strays[kind] = spread_of(left_out(ones, y, variance, 0.0), variance)
+    spreads = np.array([blend.spread for blend in blends.values()])
+    related = max(RELATIONS, key=lambda r: likelihood(float(r), gaps, spreads, counted, noise))
+    return {"BLENDS": blends, "RELATED": float(related), "LIFTS": lifts, "STRAYS": strays}
+
+
+def solved(x: np.ndarray, y: np.ndarray, variance: np.ndarray, penalty: float) -> np.ndarray:
+    """Weights of the columns of x (n, d), of which the first one is hardly penalised."""
+    w = 1.0 / (variance + ROUGHLY**2)
+    ridge = np.diag([1e-3, *[penalty] * (x.shape[1] - 1)])
+    return np.asarray(np.linalg.solve(x.T @ (w[:, None] * x) + ridge, x.T @ (w * y)))
+
+
+def left_out(x: np.ndarray, y: np.ndarray, variance: np.ndarray, penalty: float) -> np.ndarray:
+    """What is left of each y when the others alone are fitted; a case has one row."""
+    gaps = np.empty(len(y))
+    for one in range(len(y)):
+        rest = np.arange(len(y)) != one
+        gaps[one] = y[one] - x[one] @ solved(x[rest], y[rest], variance[rest], penalty)
+    return gaps
+
+
+def spread_of(gaps: np.ndarray, variance: np.ndarray) -> float:
+    """What has to be added to the noise to make the gaps as large as they are."""
+    return float(
+        next((s for s in np.arange(0.02, 2.0, 0.01) if (gaps**2 / (variance + s**2)).mean() <= 1.0), 2.0)
+    )
+
+
+def likelihood(
+    related: float, gaps: np.ndarray, spreads: np.ndarray, counted: np.ndarray, noise: np.ndarray
+) -> float:
+    """The log likelihood of the gaps (cases, strategies) with that correlation of what is beyond counting."""
+    total = 0.0
+    for gap, common, own in zip(gaps, counted**0.5, noise, strict=True):
+        alike = np.where(np.eye(len(gap)) > 0, 1.0, related) * np.outer(spreads, spreads)
+        covariance = alike + np.outer(common, common) + np.diag(own)
+        total -= 0.5 * (np.linalg.slogdet(covariance)[1] + gap @ np.linalg.solve(covariance, gap))
+    return total
+
+
+def foretold(rows: list[dict[str, str]], truth: np.ndarray) -> tuple[float, list[combined.Told]]:
+    """WIDER, and what is said of each case by the constants that the other cases give.
+
+    Evidence and trials are counted on the same pictures, so both together are less sure than their precisions say:
+    WIDER is what makes the gaps of cases left out as large as they should be in the mean.
+    """
+    told = []
+    for one, row in enumerate(rows):
+        rest = [other for other in range(len(rows)) if other != one]
+        for name, value in {**fitted([rows[other] for other in rest], truth[rest]), "WIDER": 1.0}.items():
+            setattr(combined, name, value)
+        told.append(combined.combined(STRATEGIES, scaled(row), int(row["pictures"]), tried(row)))
+    gaps = np.array([[logit(p, TESTED) for p in each] for each in truth]) - [one.mean for one in told]
+    noise = counting(np.clip(truth, 0.01, 0.99), TESTED)
+    wider = float(np.mean(gaps**2 / (noise + [np.diag(one.covariance) for one in told])) ** 0.5)
+    return wider, [combined.Told(one.kinds, one.mean, one.covariance * wider**2) for one in told]
+
+
+def main() -> None:
+    out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("transfer_development.csv")
     reached = {(r["case"], r["draw"], r["strategy"]): float(r["accuracy"]) for r in known_rows(out)}
-    evidence = {(r["case"], r["draw"]): r for r in known_rows(evidence_file(out))}
-    for kind in STRATEGIES:
-        rows, wanted, noise, case = [], [], [], []
-        for (name, draw), row in evidence.items():
-            if (name, draw, kind) not in reached:
-                continue
-            known, accuracy = scaled(row), reached[name, draw, kind]
-            p = min(max(accuracy, 0.01), 0.99)
-            rows.append((1.0, known.far))
-            wanted.append(logit(accuracy, TESTED) - known.base)
-            noise.append(SHARED * counting(p, int(row["pictures"])) + counting(p, TESTED))
-            case.append(name)
-        x, y, variance, group = np.array(rows), np.array(wanted), np.array(noise), np.array(case)
-
-        def solved(kept: np.ndarray, penalty: float, x: Any = x, y: Any = y, v: Any = variance) -> np.ndarray:
-            w = 1.0 / (v[kept] + 0.15**2)
-            ridge = np.diag([1e-3, penalty])
-            left = x[kept].T @ (w[:, None] * x[kept]) + ridge
-            return np.asarray(np.linalg.solve(left, x[kept].T @ (w * y[kept])))
-
-        def left_out(
-            penalty: float, x: Any = x, y: Any = y, group: Any = group, fit: Any = solved
-        ) -> np.ndarray:
-            gaps = np.empty(len(y))
-            for one in np.unique(group):
-                out = group == one
-                gaps[out] = y[out] - x[out] @ fit(~out, penalty)
-            return gaps
-
-        def lost(penalty: float, v: Any = variance, gaps: Any = left_out) -> float:
-            return float((gaps(penalty) ** 2 / (v + 0.15**2)).mean())
-
-        penalty = min((0.1, 1.0, 10.0, 100.0, 1000.0), key=lost)
-        weights = solved(np.full(len(y), True), penalty)
-        gaps = left_out(penalty) ** 2
-        spread = next((s for s in np.arange(0.1, 2.0, 0.01) if (gaps / (variance + s**2)).mean() <= 1.0), 2.0)
-        figures = ", ".join(f"{w:.2f}" for w in weights)
+    rows = known_rows(evidence_file(out))
+    truth = np.array([[reached[r["case"], r["draw"], k] for k in STRATEGIES] for r in rows])
+    found = fitted(rows, truth)
+    wider, told = foretold(rows, truth)
+    print("BLENDS = {")
+    for kind, blend in found["BLENDS"].items():
         print(
-            f'    "{kind}": Blend({figures}, {spread:.2f}, {len(np.unique(group)) - 2}),  # penalty {penalty:g}'
+            f'    "{kind}": Blend({blend.shift:.2f}, {blend.by_far:.2f}, {blend.spread:.2f}, {blend.freedom}),'
         )
+    print(f"}}\nRELATED = {found['RELATED']:.2f}")
+    for name in ("LIFTS", "STRAYS"):
+        figures = ", ".join(f'"{kind}": {value:.2f}' for kind, value in found[name].items())
+        print(f"{name} = {{{figures}}}")
+    print(f"WIDER = {wider:.2f}\n\nby the constants of the other cases:")
+    spans = np.array([[one.accuracy(kind) for kind in STRATEGIES] for one in told])
+    regret = truth.max(1) - truth[np.arange(len(rows)), spans[:, :, 0].argmax(1)]
+    held = (spans[:, :, 1] <= truth) & (truth <= spans[:, :, 2])
+    print(
+        f"within 2 points of the best in {(regret <= 0.02).sum()} of {len(rows)} cases; mean regret "
+        f"{100 * regret.mean():.2f} points, at most {100 * regret.max():.1f}; 90 % intervals hold {held.mean():.1%}, "
+        f"{100 * (spans[:, :, 2] - spans[:, :, 1]).mean():.1f} points wide in the mean"
+    )
 
 
 if __name__ == "__main__":
-    fit_constants(
-        Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("transfer_development.csv")
-    )
+    main()

@@ -30,7 +30,7 @@ else:
     data, network = arguments[0], (arguments[1:] or ["resnet18"])[0]
 
 reuse = {"weights": network} if Path(network).is_dir() else {"model": network}
-advice = sightline.advise(data, **reuse)
+advice = sightline.advise(data, **reuse, **settings)
 for line in advice.reasons:
     print(line)
 for p in advice.predictions:

@@ -129,7 +129,7 @@ def advise(
     quiet: bool = False,
     **settings: Any,
 ) -> Advice:
-    """How best to reuse a pretrained network for `source`, told by measuring; see `sightline.advising`.
+    """How best to reuse a pretrained network for `source`, told by measuring and trying; see `sightline.advising`.
 
     `recipe` and `settings` as in `fit`: `model`, `weights`, `minutes` (nothing that trains for longer is advised). The
     pictures measured are those that `fit` would train on; no other one is looked at.

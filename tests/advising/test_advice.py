@@ -14,10 +14,10 @@ from sklearn.preprocessing import StandardScaler
 import sightline
 from sightline.advising import Advice
 from sightline.advising.advice import advise, changes_of, stages_of
-from sightline.advising.constants import WORTH
+from sightline.advising.combined import by_evidence
 from sightline.advising.evidence import measure, random_twin
 from sightline.advising.figure import advice_page, draw_advice
-from sightline.advising.prediction import quadrant
+from sightline.advising.prediction import Measured, quadrant, share
 from sightline.api import compose
 from sightline.bundle import Classifier
 from sightline.data import ImageDataset, make_splits, open_dataset
@@ -29,6 +29,7 @@ from sightline.training.progress import Quiet
 
 torch.set_num_threads(1)
 CHEAP = {"device": "cpu", "precision": "fp32"}
+SHORT = CHEAP | {"epochs": 3}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def digits() -> ImageDataset:
 
 @pytest.fixture(scope="module")
 def far(digits, trained) -> Advice:
-    return advise(digits.split("train"), compose(None, CHEAP | {"weights": str(trained.path)}), val=30)
+    return advise(digits.split("train"), compose(None, SHORT | {"weights": str(trained.path)}), val=30)
 
 
 def test_each_depth_is_measured_by_leaving_one_out(far, digits, trained):
@@ -63,7 +64,7 @@ def test_what_a_network_learned_from_shapes_is_far_from_digits(far):
 
 def test_the_same_shapes_are_near(shapes, trained):
     train = make_splits(open_dataset(shapes), seed=0).split("train")
-    advice = advise(train, compose(None, CHEAP | {"weights": str(trained.path)}))
+    advice = advise(train, compose(None, CHEAP | {"weights": str(trained.path)}), trying=0.0)
     assert (advice.size, advice.nearness) == ("small", "near")
     assert advice.evidence.last.accuracy > advice.evidence.last.random
 
@@ -82,10 +83,31 @@ def test_every_strategy_is_predicted_and_the_best_advised(far):
     for p in far.predictions:
         assert 0 < p.low < p.accuracy < p.high < 1
         assert 0 < p.minutes_low < p.minutes < p.minutes_high
-    assert far.advised.accuracy >= max(p.accuracy for p in far.predictions) - WORTH
+    assert far.advised.accuracy == max(p.accuracy for p in far.predictions)
     assert far.runner_up is not None
     assert far.runner_up.name != far.advised.name
-    assert {p.kind: p.minutes for p in far.predictions}["probe"] < far.predictions[0].minutes
+
+
+def test_what_was_tried_says_on_how_many_pictures(far):
+    assert far.trials is not None
+    assert far.trials.kinds == tuple(p.kind for p in far.predictions)
+    assert tuple(p.tried for p in far.predictions) == far.trials.tested
+    assert max(far.trials.tested) == far.evidence.pictures
+    assert any(line.startswith(f"Tried on {far.evidence.pictures} of") for line in far.reasons)
+
+
+def test_what_cannot_be_afforded_is_predicted_by_evidence_alone(digits, trained):
+    recipe = compose(None, CHEAP | {"weights": str(trained.path)})
+    advice = advise(digits.split("train"), recipe, val=30, trying=0.0)
+    assert advice.trials is None
+    assert all(p.tried == 0 for p in advice.predictions)
+    assert {p.kind: p.minutes for p in advice.predictions}["probe"] < advice.predictions[0].minutes
+    told = by_evidence(
+        tuple(p.kind for p in advice.predictions), Measured.of(advice.evidence), advice.evidence.pictures
+    )
+    assert [p.accuracy for p in advice.predictions] == pytest.approx([share(z) for z in told.mean])
+    assert any(line.startswith("Not tried") and "finetune" in line for line in advice.reasons)
+    assert Advice.from_dict(advice.to_dict()).to_dict() == advice.to_dict()
 
 
 def test_what_takes_too_long_is_not_advised(digits, trained):
@@ -93,6 +115,7 @@ def test_what_takes_too_long_is_not_advised(digits, trained):
     advice = advise(digits.split("train"), recipe)
     assert advice.advised.kind in ("probe", "probe@")
     assert any("the quickest is advised" in line for line in advice.reasons)
+    assert advice.trials is None  # what cannot be advised is not tried
 
 
 def test_a_probe_reaches_what_was_predicted(far, digits, trained):

@@ -76,6 +76,7 @@ class Stop(Exception):
 
 def test_an_interrupted_run_goes_on_with_its_rival(digits, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(auto, "order_of", lambda advice, *_: sides(advice))  # whatever a step takes here
+    monkeypatch.setattr(auto, "TRYING", 0.0)
     finished = sightline.fit(digits, out=tmp_path / "finished", **settings(trained))
     ended = Trainer.end_epoch
 
@@ -121,6 +122,7 @@ def test_validation_decides(own, said):
 def test_a_rival_that_wins_is_what_the_run_is(digits, trained, tmp_path, monkeypatch):
     """Fine-tuning at a rate of nothing cannot beat the head that it starts from: on a tie the rival stays."""
     monkeypatch.setattr(auto, "order_of", lambda advice, *_: sides(advice))
+    monkeypatch.setattr(auto, "TRYING", 0.0)
     changes = {"optimizer.lr": 1e-12, "ema": 0.0, "optimizer.layer_decay": 1.0}
     run = sightline.fit(digits, out=tmp_path / "run", **settings(trained) | changes)
     assert (run.recipe.strategy, [row["epoch"] for row in run.history]) == ("probe", [0])

@@ -17,7 +17,7 @@ def test_a_table_a_figure_and_what_to_do_next(
 ) -> None:
     data = world.tree("my photos", disc=14, square=14)
     monkeypatch.chdir(world.path)
-    answer = sightline("advise", data, "--weights", world.run)
+    answer = sightline("advise", data, "--weights", world.run, "--set", "epochs=2")
     assert answer.code == 0
     lines = answer.out.splitlines()
     assert lines[0].startswith("my photos, ")
@@ -33,7 +33,7 @@ def test_a_table_a_figure_and_what_to_do_next(
 def test_json_and_a_page(sightline: Call, world: World) -> None:
     data = world.tree("in", disc=14, square=14)
     page = world.path / "a.html"
-    answer = sightline("advise", data, "--weights", world.run, "--json", "--out", page)
+    answer = sightline("advise", data, "--weights", world.run, "--json", "--out", page, "--set", "epochs=2")
     told: dict[str, Any] = json.loads(answer.out)
     assert told["advised"]["name"] in {row["name"] for row in told["predictions"]}
     assert told["quadrant"]["size"] == "small"
@@ -64,7 +64,7 @@ def test_folders_that_there_is_nothing_to_say_of(sightline: Call, world: World) 
     assert answer.code == 2
     assert "nowhere" in answer.refusal
     data = world.tree("one", disc=10)
-    answer = sightline("advise", data, "--weights", world.run)
+    answer = sightline("advise", data, "--weights", world.run, "--set", "epochs=2")
     assert answer.code == 2
     assert "class" in answer.refusal
 
@@ -73,6 +73,8 @@ def test_a_picture_that_cannot_be_read_is_exit_code_1(sightline: Call, world: Wo
     data = world.tree("in", disc=14, square=14)
     for k in range(6):
         world.file(f"in/disc/bad{k}.png", "no picture")
-    answer = sightline("advise", data, "--weights", world.run, "--out", world.path / "a.png")
+    answer = sightline(
+        "advise", data, "--weights", world.run, "--out", world.path / "a.png", "--set", "epochs=2"
+    )
     assert answer.code == 1
     assert "advised" in answer.out

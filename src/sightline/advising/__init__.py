@@ -1,4 +1,4 @@
-"""How to reuse a pretrained network for new pictures, told by measuring: which strategy, from which layer, how good."""
+"""How to reuse a pretrained network for new pictures, measured and tried: which strategy, which layer, how good."""
 
 from sightline.advising.advice import Advice, advise
 from sightline.advising.evidence import Evidence

@@ -1,4 +1,4 @@
-"""From pictures and a pretrained network to advice: measure, predict every strategy, choose, and say why."""
+"""From pictures and a pretrained network to advice: measure, try, predict every strategy, choose, and say why."""
 
 from __future__ import annotations
 
@@ -7,17 +7,25 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sightline.advising.constants import LARGE
+from sightline.advising.combined import combined
+from sightline.advising.constants import FOLDS, LARGE, TRYING
 from sightline.advising.curve import Curve
-from sightline.advising.evidence import LEVEL, Depth, Evidence, measure
+from sightline.advising.evidence import LEVEL, Depth, Evidence, looked_at, measure
 from sightline.advising.prediction import (
     Measured,
     Prediction,
-    accuracy_of,
     chosen,
     interval_of_minutes,
     quadrant,
     seconds_of,
+)
+from sightline.advising.trials import (
+    Trials,
+    affordable,
+    can_be_tried,
+    run_trials,
+    seconds_to_read,
+    tried_recipe,
 )
 from sightline.data import ImageDataset
 from sightline.errors import SightlineError
@@ -43,7 +51,7 @@ class Advice:
     size, nearness: the quadrant, `small` or `large` and `near` or `far`; where it lies in it: pictures a class, and by
     how much (in logits) what the network learned tells the classes apart better than the better of hand-crafted
     features and random weights. predictions: of every strategy; advised and runner_up are of them.
-    minutes: the bound that was given; what takes longer was not advised.
+    minutes: the bound that was given; what takes longer was not advised. trials: of the strategies that were tried.
     """
 
     name: str
@@ -59,6 +67,7 @@ class Advice:
     near_by: float
     minutes: float | None = None
     notes: tuple[str, ...] = field(default=())
+    trials: Trials | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -74,6 +83,7 @@ class Advice:
             "level": LEVEL,
             "predictions": [p.to_dict() for p in self.predictions],
             "evidence": asdict(self.evidence),
+            "trials": self.trials and asdict(self.trials),
             "minutes": self.minutes,
             "notes": list(self.notes),
             "reasons": self.reasons,
@@ -94,7 +104,7 @@ class Advice:
         seen["curve"] = Curve(**(curve | lists | {"covariance": covariance}))
         seen["failures"] = tuple(Failure(**row) for row in seen["failures"])
         seen["classes"], seen["counts"] = tuple(seen["classes"]), tuple(seen["counts"])
-        place = data["quadrant"]
+        place, tried = data["quadrant"], data["trials"]
         return cls(
             data["data"],
             data["model"],
@@ -109,6 +119,7 @@ class Advice:
             place["near_by"],
             data["minutes"],
             tuple(data["notes"]),
+            tried and Trials.from_dict(tried),
         )
 
     @property
@@ -127,11 +138,12 @@ def advise(
     recipe: Recipe,
     watcher: Quiet | None = None,
     val: int = 0,
+    trying: float = TRYING,
 ) -> Advice:
     """How to reuse the pretrained network of `recipe` for the training pictures `train`.
 
     recipe: its model, weights, input and so on are kept; its strategy is what is asked for. recipe.minutes bounds what
-    may be advised. val: validation pictures.
+    may be advised. val: validation pictures. trying: seconds that trials may take, by what is foreseen.
     Raises SightlineError where there is no such network, no weights to reuse, or too few pictures.
     """
     watch = watcher or Quiet()
@@ -164,15 +176,33 @@ def advise(
     kinds["finetune"] = {"strategy": "finetune"}
     if from_stage is not None:
         kinds["finetune@"] = {"strategy": "finetune", "train_from": from_stage}
+    recipes = {kind: tried_recipe(planned(recipe, facts, kinds[kind]), len(train)) for kind in kinds}
+    areas = {kind: ((one.input.size or 1) / (probe.input.size or 1)) ** 2 for kind, one in recipes.items()}
+
+    def seconds(kind: str, pictures: int, others: int) -> float:
+        return seconds_of(kind, recipes[kind], evidence, pictures, others, behind, areas[kind])
+
+    spans = {kind: interval_of_minutes(seconds(kind, len(train), val)) for kind in kinds}
+    looked = readable(looked_at(train, recipe.seed), evidence)
+    held = len(looked) // FOLDS
+    reading = 2 * len(looked) * seconds_to_read(looked, probe)
+    costs = {
+        kind: FOLDS * (seconds(kind, len(looked) - held, held) + reading)
+        for kind in kinds
+        if recipe.minutes is None or spans[kind][0] <= recipe.minutes
+    }
+    afforded = affordable(costs, trying) if can_be_tried(looked) else []
+    wanted = {kind: recipes[kind] for kind in kinds if kind in afforded}
+    trials = run_trials(looked, wanted, recipe.seed, watch) if wanted else None
+
     measured = Measured.of(evidence)
-    predictions = []
-    for kind, settings in kinds.items():
-        accuracy = accuracy_of(kind, measured, evidence.pictures)
-        complete = planned(recipe, facts, settings)
-        area = ((complete.input.size or 1) / (probe.input.size or 1)) ** 2
-        seconds = seconds_of(kind, complete, evidence, val, behind, area)
-        at = {"probe@": probed, "finetune@": from_stage}.get(kind)
-        predictions.append(Prediction(kind, at, *accuracy, *interval_of_minutes(seconds), settings))
+    told = combined(tuple(kinds), measured, evidence.pictures, trials)
+    tested = dict(zip(trials.kinds, trials.tested, strict=True)) if trials else {}
+    stages = {"probe@": probed, "finetune@": from_stage}
+    predictions = [
+        Prediction(kind, stages.get(kind), *told.accuracy(kind), *spans[kind], settings, tested.get(kind, 0))
+        for kind, settings in kinds.items()
+    ]
     fitting = [p for p in predictions if recipe.minutes is None or p.minutes <= recipe.minutes]
     notes: tuple[str, ...] = ()
     if not fitting:
@@ -195,7 +225,14 @@ def advise(
         measured.near_by,
         recipe.minutes,
         notes,
+        trials,
     )
+
+
+def readable(pictures: ImageDataset, evidence: Evidence) -> ImageDataset:
+    """Those of the pictures looked at that could be read."""
+    failed = {failure.ref for failure in evidence.failures}
+    return pictures.without([i for i, ref in enumerate(pictures.refs()) if ref in failed])
 
 
 def planned(recipe: Recipe, facts: Facts, settings: Mapping[str, Any]) -> Recipe:
@@ -252,7 +289,7 @@ def share_behind(model: nn.Module, size: tuple[int, int, int], stage: str | None
 
 
 def reasons_of(advice: Advice) -> list[str]:
-    """Why, in sentences: the quadrant, the depth, the choice, what more pictures would give."""
+    """Why, in sentences: the quadrant, the depth, the choice, what was tried, what more pictures would give."""
     seen, best = advice.evidence, advice.advised
     total, classes = sum(seen.counts), sum(count > 0 for count in seen.counts)
     depth = "what enters the classifier" if seen.best.layer is None else seen.best.layer
@@ -266,6 +303,14 @@ def reasons_of(advice: Advice) -> list[str]:
     ]
     if advice.runner_up is not None:
         lines.append(f"Runner-up: {advice.runner_up.name}, {spelled(advice.runner_up)}.")
+    if advice.trials is not None:
+        kinds, held = ", ".join(advice.trials.kinds), max(advice.trials.tested)
+        lines.append(f"Tried on {held:,} of the training pictures, {FOLDS} folds: {kinds}.")
+    untried = [p.name for p in advice.predictions if not p.tried]
+    if untried:
+        lines.append(
+            f"Not tried, as that would take too long here, or pictures are too few: {', '.join(untried)}."
+        )
     now, _ = seen.curve.error(total)
     twice, spread = seen.curve.error(2 * total)
     lines.append(

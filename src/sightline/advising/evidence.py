@@ -113,9 +113,7 @@ def measure(
             f"{train.name} has {len(train)} training pictures of {present.sum()} classes; advice needs "
             f"{NEED_PER_CLASS} a class at least."
         )
-    rng = np.random.default_rng(seed)
-    if len(train) > MOST:
-        train = train.subset(np.sort(some(train.targets, MOST, rng)))
+    train = looked_at(train, seed)
     total = len(train)
 
     layers, found = stage_features_of(
@@ -161,6 +159,13 @@ def measure(
         step,
         tuple(found.failures),
     )
+
+
+def looked_at(train: ImageDataset, seed: int) -> ImageDataset:
+    """Those of the training pictures that anything is measured on: MOST of them, each class in its share."""
+    if len(train) <= MOST:
+        return train
+    return train.subset(np.sort(some(train.targets, MOST, np.random.default_rng(seed))))
 
 
 def standardised(values: NDArray[np.float32]) -> NDArray[np.float64]:

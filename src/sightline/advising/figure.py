@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.advising.constants import LARGE, NEAR
 from sightline.advising.evidence import LEVEL
+from sightline.advising.table import tried
 
 if TYPE_CHECKING:
     from sightline.advising.advice import Advice
@@ -105,8 +106,8 @@ def figure_uri(advice: Advice) -> str:
 def advice_page(advice: Advice) -> str:
     """One HTML page with the figure, the reasons and the strategies; it asks nothing of the network."""
     rows = "".join(
-        f"<tr><th scope=row>{escape(p.name)}<td>{p.accuracy:.1%}<td>{p.low:.1%} to {p.high:.1%}<td>{p.minutes:.2g}"
-        f"<td><code>sightline fit DATA {escape(p.options)}</code>"
+        f"<tr><th scope=row>{escape(p.name)}<td>{p.accuracy:.1%}<td>{p.low:.1%} to {p.high:.1%}<td>{tried(p)}"
+        f"<td>{p.minutes:.2g}<td><code>sightline fit DATA {escape(p.options)}</code>"
         for p in sorted(advice.predictions, key=lambda p: -p.accuracy)
     )
     reasons = "".join(f"<li>{escape(line)}" for line in advice.reasons)
@@ -117,6 +118,6 @@ def advice_page(advice: Advice) -> str:
         "table{border-collapse:collapse}td,th{padding:.25em 1.2em .25em 0;text-align:left}</style>"
         f"<h1>{title}</h1><p>{escape(advice.model)} with {escape(advice.weights)}</p>"
         f'<img alt="Accuracy by depth, and the quadrants" src="{figure_uri(advice)}">'
-        f"<ul>{reasons}</ul><table><tr><th>strategy<th>accuracy<th>{LEVEL:.0%} interval<th>minutes<th>"
+        f"<ul>{reasons}</ul><table><tr><th>strategy<th>accuracy<th>{LEVEL:.0%} interval<th>tried<th>minutes<th>"
         f"{rows}</table></html>\n"
     )

@@ -1,4 +1,4 @@
-"""From evidence to what each strategy will reach, and in which time."""
+"""Evidence on the scale of logits, what is said of a strategy, in which time, and which one is chosen."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sightline.advising.constants import BLENDS, HURRY, NEAR, SHARED, SURE, WORTH
-from sightline.advising.evidence import LEVEL, Evidence
+from sightline.advising.constants import FOLDS, HURRY, NEAR, SURE
+from sightline.advising.evidence import Evidence
 from sightline.training.recipe import Recipe
 
 # Accuracies are kept this far from 0 and 1 on the scale of logits, in pictures.
@@ -21,7 +21,8 @@ class Prediction:
     """What a strategy is expected to reach on pictures that it did not see.
 
     kind: `scratch`, `probe`, `probe@`, `finetune` or `finetune@`; stage: of the latter forms. accuracy and minutes
-    each with the ends of their interval (LEVEL); settings: of the recipe, beside model and weights.
+    each with the ends of their interval (LEVEL); settings: of the recipe, beside model and weights. tried: training
+    pictures that a trial was tested on; 0 where the accuracy rests on the evidence and the other strategies' trials.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Prediction:
     minutes_low: float
     minutes_high: float
     settings: Mapping[str, Any]
+    tried: int = 0
 
     @property
     def name(self) -> str:
@@ -76,6 +78,7 @@ class Measured:
     classifier is better than the better of hand-crafted features and random weights; above 0 the network's old pictures
     are like the new ones. far: the probability that they are not, less a half, as near_by rests on so few pictures.
     per_class: pictures a class. strays: what bringing it to another number of pictures adds to the uncertainty.
+    grows: what errors are multiplied with from the pictures that a trial trains on to all of them.
     """
 
     base: float
@@ -83,6 +86,7 @@ class Measured:
     far: float
     per_class: float
     strays: float
+    grows: float
 
     @classmethod
     def of(cls, evidence: Evidence) -> Measured:
@@ -90,15 +94,17 @@ class Measured:
         whole, looked = sum(evidence.counts), evidence.pictures
         falls = evidence.curve.error(whole)[0] / evidence.curve.error(looked)[0] if whole > looked else 1.0
         strays = evidence.curve.covariance[1][1] ** 0.5 * math.log(whole / looked) if whole > looked else 0.0
+        grows = evidence.curve.error(whole)[0] / evidence.curve.error(looked * (FOLDS - 1) / FOLDS)[0]
         return cls.from_accuracies(
             evidence.last.accuracy, evidence.best.accuracy, evidence.handcrafted, evidence.random,
-            pictures=looked, per_class=whole / sum(n > 0 for n in evidence.counts), falls=falls, strays=strays,
+            pictures=looked, per_class=whole / sum(n > 0 for n in evidence.counts),
+            falls=falls, strays=strays, grows=grows,
         )  # fmt: skip
 
     @classmethod
     def from_accuracies(
         cls, last: float, best: float, hand: float, random: float, *,
-        pictures: int, per_class: float, falls: float, strays: float,
+        pictures: int, per_class: float, falls: float, strays: float, grows: float,
     ) -> Measured:  # fmt: skip
         """From leave-one-out accuracies of `pictures`; falls: what errors are multiplied with."""
         last, best, hand, random = (
@@ -107,19 +113,7 @@ class Measured:
         base, near_by = (hand + best) / 2, last - max(hand, random)
         p = share(base)
         far = 0.5 * math.erf(-near_by / math.sqrt(2 * (SURE**2 + counting(p, pictures))))
-        return cls(base, near_by, far, per_class, strays)
-
-
-def accuracy_of(kind: str, measured: Measured, pictures: int) -> tuple[float, float, float]:
-    """(expected, low, high) accuracy of a strategy; pictures: how many the evidence rests on."""
-    from scipy.stats import t
-
-    blend = BLENDS[kind]
-    z = measured.base + blend.shift + blend.by_far * measured.far
-    p = min(max(share(z), HALF / pictures), 1.0 - HALF / pictures)
-    spread = math.sqrt(blend.spread**2 + SHARED * counting(p, pictures) + measured.strays**2)
-    half = float(t.ppf(0.5 + LEVEL / 2, blend.freedom)) * spread
-    return share(z), share(z - half), share(z + half)
+        return cls(base, near_by, far, per_class, strays, grows)
 
 
 def counting(p: float, n: float) -> float:
@@ -129,14 +123,13 @@ def counting(p: float, n: float) -> float:
 
 # ---------------------------------------------------------------------------------------------------- minutes
 def seconds_of(
-    kind: str, recipe: Recipe, evidence: Evidence, val: int, behind: float, area: float = 1.0
+    kind: str, recipe: Recipe, evidence: Evidence, n: int, val: int, behind: float, area: float = 1.0
 ) -> float:
-    """Seconds that a strategy takes, by its complete recipe: reading and the report not counted.
+    """Seconds that a strategy takes, by its complete recipe, with n pictures: reading and the report not counted.
 
     val: validation pictures. behind: the share of the network's work that lies behind the stage trained from.
     area: of its pictures, against those that the evidence was measured on.
     """
-    n = sum(evidence.counts)
     forward, train = area * evidence.forward, area * evidence.train
     head = (
         n * forward + HEAD_SECONDS * n * evidence.last.length * len(evidence.classes)
@@ -148,7 +141,7 @@ def seconds_of(
     batch = recipe.batch_size or 32
     epochs = recipe.epochs or 1
     if recipe.steps:
-        epochs = math.ceil(recipe.steps * batch / n)
+        epochs = math.ceil(recipe.steps / math.ceil(n / batch))
     if kind == "finetune@":
         return head + (KEPT_VIEWS * n + val) * forward + epochs * (n * train + val * forward) * behind
     return head + epochs * (n * train + val * forward)
@@ -165,9 +158,8 @@ def interval_of_minutes(seconds: float) -> tuple[float, float, float]:
 
 
 def chosen(predictions: list[Prediction]) -> Prediction:
-    """The one to advise: of the most accurate ones (within WORTH) that which takes the fewest minutes."""
-    best = max(p.accuracy for p in predictions)
-    return min((p for p in predictions if p.accuracy >= best - WORTH), key=lambda p: p.minutes)
+    """The one to advise: the most accurate one, and of equals that which takes the fewest minutes."""
+    return max(predictions, key=lambda p: (p.accuracy, -p.minutes))
 
 
 def quadrant(nearness: float, per_class: float, large: float) -> tuple[str, str]:

@@ -21,7 +21,7 @@ def advice_table(advice: Advice) -> RenderableType:
 
     strategies = plain_table()
     strategies.add_column("strategy", no_wrap=True)
-    for title in ("accuracy", f"{LEVEL:.0%} interval", "minutes", f"{LEVEL:.0%} interval"):
+    for title in ("accuracy", f"{LEVEL:.0%} interval", "tried", "minutes", f"{LEVEL:.0%} interval"):
         strategies.add_column(title, justify="right", no_wrap=True)
     strategies.add_column("")
     for p in sorted(advice.predictions, key=lambda p: -p.accuracy):
@@ -29,6 +29,7 @@ def advice_table(advice: Advice) -> RenderableType:
             p.name,
             f"{p.accuracy:.1%}",
             f"{p.low:.1%} to {p.high:.1%}",
+            tried(p),
             minutes(p.minutes),
             f"{minutes(p.minutes_low)} to {minutes(p.minutes_high)}",
             remark(advice, p),
@@ -58,6 +59,11 @@ def remark(advice: Advice, p: Prediction) -> str:
     if advice.minutes is not None and p.minutes > advice.minutes:
         return "takes too long"
     return "runner-up" if advice.runner_up and p.name == advice.runner_up.name else ""
+
+
+def tried(p: Prediction) -> str:
+    """The pictures that a trial was tested on."""
+    return f"{p.tried:,}" if p.tried else "no"
 
 
 def minutes(value: float) -> str:

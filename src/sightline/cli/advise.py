@@ -23,8 +23,8 @@ def advise(
 ) -> None:  # fmt: skip
     """Measure how best to reuse a pretrained network for DATA.
 
-    Tells which strategy, from which layer, what it and the others will reach and in which time, with intervals. Nothing
-    is trained but linear classifiers.
+    Tells which strategy, from which layer, what it and the others will reach and in which time, with intervals. What
+    trains quickly is tried, on parts of the training pictures.
     """
     from sightline import api
     from sightline.advising.figure import advice_page, draw_advice

@@ -1,4 +1,4 @@
-"""`--strategy auto`: what advice says is followed, the runner-up is tried where time allows, and validation decides.
+"""`--strategy auto`: what advice says is followed, the runner-up is trained where time allows, and validation decides.
 
 Of the two the one that takes less time is trained first, in memory; its best epoch is written into the run. The other
 one is then the run's own training, with checkpoints, and takes its place only where it does better on the validation
@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sightline.advising import Advice, Prediction, advise
+from sightline.advising.constants import TRYING
 from sightline.data import ImageDataset
 from sightline.errors import SightlineError
 from sightline.fitting.audit import kept_together, seen_before
@@ -22,6 +23,9 @@ from sightline.training.plan import split_as_planned
 from sightline.training.prepare import Job, Rival, prepare
 from sightline.training.recipe import Recipe
 from sightline.training.state import Best
+
+# The share of recipe.minutes that trials may take, by what is foreseen.
+SHARE = 0.25
 
 
 def prepared(dataset: ImageDataset, recipe: Recipe, fit: Fit) -> tuple[Job, list[str]]:
@@ -34,7 +38,8 @@ def prepared(dataset: ImageDataset, recipe: Recipe, fit: Fit) -> tuple[Job, list
         raise SightlineError(
             f"{dataset.name} has too few pictures to hold some back for validation, which decides between strategies."
         )
-    advice = advise(whole.split("train"), recipe, fit.watch, len(whole.split("val")))
+    trying = TRYING if recipe.minutes is None else min(TRYING, 60 * recipe.minutes * SHARE)
+    advice = advise(whole.split("train"), recipe, fit.watch, len(whole.split("val")), trying)
     fit.run.write_json(ADVICE, advice.to_dict())
     first, then = order_of(advice, recipe, time.perf_counter() - fit.begun)
     rival = None if first is None else tried(whole, recipe, first, fit)

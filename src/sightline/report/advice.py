@@ -16,6 +16,7 @@ class Row:
     name: str
     accuracy: str
     span: str
+    tried: str
     minutes: str
     remark: str
 
@@ -33,7 +34,7 @@ def advised(advice: Advice | None) -> Advised | None:
     if advice is None:
         return None
     from sightline.advising.figure import figure_uri
-    from sightline.advising.table import minutes, remark
+    from sightline.advising.table import minutes, remark, tried
 
     return Advised(
         figure_uri(advice),
@@ -42,6 +43,7 @@ def advised(advice: Advice | None) -> Advised | None:
                 p.name,
                 f"{p.accuracy:.1%}",
                 f"{p.low:.1%} to {p.high:.1%}",
+                tried(p),
                 minutes(p.minutes),
                 remark(advice, p),
             )

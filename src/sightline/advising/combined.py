@@ -1,0 +1,101 @@
+"""What every strategy will reach, from the evidence and from the trials: one normal distribution of logits.
+
+The evidence gives a mean and a covariance of all strategies (`Blend`): in part they go wrong together, as their
+predictions rest on the same pictures and the same data set. The trials then are an observation of it: of each strategy
+that was tried the logit of what was counted, with a covariance that has the noise of counting, picture against picture,
+and what a trial strays beyond that. The posterior is
+
+    mean = prior + P (P_tt + S)^-1 (observed - prior_t)     covariance = P - P_t (P_tt + S)^-1 P_t'
+
+(t: the rows of those tried), so each counts by its precision: with 40 pictures the evidence decides, with 1,000 the
+trials do; pictures that two strategies both got wrong do not blur their difference; and of a strategy that was not
+tried, those that were tell something. Where evidence and trials contradict each other, the trials are believed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.advising.constants import BLENDS, CREDIBLE, LIFTS, RELATED, SHARED, STRAYS, WIDER
+from sightline.advising.evidence import LEVEL
+from sightline.advising.prediction import HALF, Measured, counting, logit, share
+from sightline.advising.trials import Trials
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """mean (k,), covariance (k, k) of the logits of what k strategies reach."""
+
+    kinds: tuple[str, ...]
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+
+    def accuracy(self, kind: str) -> tuple[float, float, float]:
+        """(expected, low, high) of a strategy, 0..1; the interval is of LEVEL."""
+        from scipy.stats import t
+
+        i = self.kinds.index(kind)
+        z, spread = float(self.mean[i]), float(self.covariance[i, i]) ** 0.5
+        half = float(t.ppf(0.5 + LEVEL / 2, BLENDS[kind].freedom)) * spread
+        return share(z), share(z - half), share(z + half)
+
+
+def combined(kinds: tuple[str, ...], measured: Measured, pictures: int, trials: Trials | None = None) -> Told:
+    """Of the strategies `kinds`. pictures: how many the evidence rests on. trials: of some of them."""
+    told = by_evidence(kinds, measured, pictures)
+    if trials is not None:
+        told = updated(told, trials, measured.grows)
+    # What bringing all of it to more pictures than were looked at adds is the same for every strategy.
+    wider = 1.0 if trials is None else WIDER
+    return Told(kinds, told.mean, told.covariance * wider**2 + measured.strays**2)
+
+
+def by_evidence(kinds: tuple[str, ...], measured: Measured, pictures: int) -> Told:
+    """Before any trial."""
+    blends = [BLENDS[kind] for kind in kinds]
+    mean = np.array([measured.base + blend.shift + blend.by_far * measured.far for blend in blends])
+    spread = np.array([blend.spread for blend in blends])
+    related = np.where(np.eye(len(kinds)) > 0, 1.0, RELATED)
+    ends = HALF / pictures
+    counted = np.array([counting(min(max(share(z), ends), 1 - ends), pictures) for z in mean]) ** 0.5
+    return Told(kinds, mean, np.outer(spread, spread) * related + SHARED * np.outer(counted, counted))
+
+
+def updated(told: Told, trials: Trials, grows: float) -> Told:
+    """After the trials. grows: what errors are multiplied with from what a trial trained on to all pictures."""
+    from scipy.stats import chi2
+
+    rows = [told.kinds.index(kind) for kind in trials.kinds]
+    found, noise = observed(trials, grows)
+    noise += np.diag([STRAYS[kind] ** 2 for kind in trials.kinds])
+    found += [LIFTS[kind] for kind in trials.kinds]
+    gap = found - told.mean[rows]
+    surprise = float(gap @ np.linalg.solve(told.covariance[np.ix_(rows, rows)] + noise, gap))
+    # Where both contradict each other beyond chance the evidence misleads: its covariance grows until they agree.
+    misled = surprise > chi2.ppf(CREDIBLE, len(rows))
+    before = told.covariance * (surprise / len(rows) if misled else 1.0)
+    across = before[:, rows]
+    gain = across @ np.linalg.inv(across[rows] + noise)
+    return Told(told.kinds, told.mean + gain @ gap, before - gain @ across.T)
+
+
+def observed(trials: Trials, grows: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(logits (k,) of what the strategies tried would reach with all pictures, the covariance (k, k) of counting).
+
+    Of two strategies that were tested on the same pictures, the covariance of their accuracies follows from those that
+    only one of them had right; one picture more counts as such, or few pictures would say that nothing differs.
+    """
+    tested, right = np.array(trials.tested, float), np.array(trials.right, float)
+    accuracy = (right + HALF) / (tested + 2 * HALF)
+    shared = np.minimum.outer(tested, tested)
+    only = np.array(trials.only, float)
+    unlike = (only + only.T + 1) / (shared + 1) - ((only - only.T) / shared) ** 2
+    own = accuracy * (1 - accuracy)
+    same = (own[:, None] + own - unlike) / 2
+    np.fill_diagonal(same, own)
+    found = np.array([logit(1 - (1 - p) * grows, n) for p, n in zip(accuracy, tested, strict=True)])
+    # Those tested on fewer pictures were tested on some of the others': the covariance of two means.
+    return found, same / np.maximum.outer(tested, tested) / np.outer(own, own)

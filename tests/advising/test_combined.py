@@ -1,0 +1,86 @@
+"""The combination of evidence and trials, against the same by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from sightline.advising.combined import by_evidence, combined, observed
+from sightline.advising.constants import BLENDS, LIFTS, RELATED, SHARED, STRAYS, WIDER
+from sightline.advising.prediction import Measured, counting, share
+from sightline.advising.trials import Trials
+
+KINDS = ("scratch", "finetune")
+MEASURED = Measured(base=1.0, near_by=0.5, far=-0.4, per_class=20.0, strays=0.0, grows=0.8)
+
+
+def trials(tested, right, only):
+    return Trials(KINDS[: len(tested)], tested, right, only, 0.0)
+
+
+def test_before_any_trial():
+    told = by_evidence(KINDS, MEASURED, 100)
+    blend = BLENDS["scratch"]
+    z = 1.0 + blend.shift - 0.4 * blend.by_far
+    assert told.mean[0] == pytest.approx(z)
+    counted = SHARED * counting(share(z), 100)
+    assert told.covariance[0, 0] == pytest.approx(blend.spread**2 + counted)
+    other = SHARED * counting(share(told.mean[1]), 100)
+    wanted = RELATED * blend.spread * BLENDS["finetune"].spread + math.sqrt(counted * other)
+    assert told.covariance[0, 1] == pytest.approx(wanted)
+
+
+def test_what_a_trial_counts():
+    """100 pictures, 80 and 70 right, of which 15 and 5 are right with one strategy alone."""
+    found, noise = observed(trials((100, 100), (80, 70), ((0, 15), (5, 0))), 0.8)
+    p, q = 80.5 / 101, 70.5 / 101
+    assert found == pytest.approx([math.log(x / (1 - x)) for x in (1 - 0.8 * (1 - p), 1 - 0.8 * (1 - q))])
+    assert noise[0, 0] == pytest.approx(1 / (100 * p * (1 - p)))
+    difference = 21 / 101 - 0.1**2  # the variance of right minus right, of a picture
+    same = (p * (1 - p) + q * (1 - q) - difference) / 2 / 100
+    assert noise[0, 1] == pytest.approx(same / (p * (1 - p) * q * (1 - q)))
+    assert np.linalg.eigvalsh(noise).min() > 0
+
+
+def test_one_strategy_tried_weighs_both_by_precision():
+    told = combined(KINDS, MEASURED, 100, trials((100,), (80,), ((0,),)))
+    before = by_evidence(KINDS, MEASURED, 100)
+    found, noise = observed(trials((100,), (80,), ((0,),)), 0.8)
+    own, other = 1 / before.covariance[0, 0], 1 / (noise[0, 0] + STRAYS["scratch"] ** 2)
+    mean = (own * before.mean[0] + other * (found[0] + LIFTS["scratch"])) / (own + other)
+    assert told.mean[0] == pytest.approx(mean)
+    assert told.covariance[0, 0] == pytest.approx(WIDER**2 / (own + other))
+    # What was not tried follows in part, and stays less sure than it.
+    slope = before.covariance[0, 1] / before.covariance[0, 0]
+    assert told.mean[1] - before.mean[1] == pytest.approx(slope * (mean - before.mean[0]))
+    assert told.covariance[0, 0] < told.covariance[1, 1] < before.covariance[1, 1]
+
+
+def test_many_pictures_decide_and_few_do_not():
+    few = combined(KINDS, MEASURED, 30, trials((30, 30), (25, 20), ((0, 6), (1, 0))))
+    many = combined(KINDS, MEASURED, 1000, trials((1000, 1000), (833, 667), ((0, 200), (34, 0))))
+    before = by_evidence(KINDS, MEASURED, 30)
+
+    def lead(told):
+        return float(told.mean[0] - told.mean[1])
+
+    assert lead(before) < lead(few) < lead(many)
+    low, high = few.accuracy("finetune")[1:], many.accuracy("finetune")[1:]
+    assert high[1] - high[0] < low[1] - low[0]
+
+
+def test_evidence_that_trials_contradict_is_trusted_less():
+    """From scratch 99 % are expected, and 30 of 100 counted."""
+    sure = Measured(base=4.6, near_by=0.0, far=0.0, per_class=20.0, strays=0.0, grows=1.0)
+    told = combined(KINDS, sure, 1000, trials((100, 100), (30, 70), ((0, 5), (45, 0))))
+    assert told.accuracy("scratch")[0] == pytest.approx(0.3, abs=0.05)
+    assert told.accuracy("finetune")[0] == pytest.approx(0.7, abs=0.05)
+
+
+def test_more_pictures_than_were_looked_at_widen_every_interval():
+    far = Measured(1.0, 0.5, -0.4, 20.0, strays=0.3, grows=0.8)
+    near, wide = (by(KINDS, m, 1000) for by, m in ((combined, MEASURED), (combined, far)))
+    assert wide.covariance - near.covariance == pytest.approx(np.full((2, 2), 0.09))
+    assert 0 < wide.accuracy("scratch")[1] < near.accuracy("scratch")[1]

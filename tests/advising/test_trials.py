@@ -1,0 +1,166 @@
+"""Trials on real small trainings: the folds, that every strategy sees the same, and what is never looked at."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sightline.advising import trials as module
+from sightline.advising.advice import advise, planned
+from sightline.advising.constants import FOLDS
+from sightline.advising.trials import (
+    Trials,
+    affordable,
+    can_be_tried,
+    folds_of,
+    run_trials,
+    still_racing,
+    tried_recipe,
+)
+from sightline.api import compose
+from sightline.data import ImageDataset, make_splits, open_dataset
+from sightline.training.plan import gather_facts
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageDataset:
+    """60 pictures of three digits."""
+    whole = open_dataset("digits")
+    return whole.subset(np.flatnonzero(whole.targets < 3)[:60])
+
+
+@pytest.fixture(scope="module")
+def settings(trained):
+    return {"weights": str(trained.path), "device": "cpu", "precision": "fp32", "epochs": 2, "batch_size": 16}
+
+
+def recipes_for(train, settings, *strategies):
+    recipe, facts = compose(None, settings), gather_facts(train)
+    return {s: tried_recipe(planned(recipe, facts, {"strategy": s}), len(train)) for s in strategies}
+
+
+def test_each_class_is_spread_evenly_over_folds_and_halves():
+    targets = np.repeat([0, 1, 2], [40, 21, 6])
+    folds, halves = folds_of(targets, np.random.default_rng(0))
+    for target, count in enumerate((40, 21, 6)):
+        for fold in range(FOLDS):
+            assert abs((folds[targets == target] == fold).sum() - count / FOLDS) < 1
+            for half in (0, 1):
+                there = (folds == fold) & (halves == half) & (targets == target)
+                assert abs(there.sum() - count / FOLDS / 2) < 2
+
+
+def test_every_strategy_is_tested_on_the_same_pictures_after_training_on_the_others(
+    digits, settings, monkeypatch
+):
+    seen = []
+    prepare = module.prepare
+
+    def noted(part, recipe, watcher):
+        seen.append(
+            (recipe.strategy, set(part.split("train").refs()), list(part.split("val").refs()), recipe.steps)
+        )
+        return prepare(part, recipe, watcher)
+
+    monkeypatch.setattr(module, "prepare", noted)
+    monkeypatch.setattr(module, "still_racing", lambda right, racing: racing)
+    found = run_trials(digits, recipes_for(digits, settings, "probe", "finetune"))
+    assert found.kinds == ("probe", "finetune")
+    assert found.tested == (60, 60)
+    assert 30 < min(found.right) <= max(found.right) <= 60
+    assert found.right[0] - found.right[1] == found.only[0][1] - found.only[1][0]
+    assert [row[0] for row in seen] == ["probe", "finetune"] * FOLDS
+    for one, other in zip(seen[::2], seen[1::2], strict=True):
+        assert one[1:3] == other[1:3]
+        assert not one[1] & set(one[2])
+        assert other[3] == 2 * 4  # of all 60 pictures, as in earnest
+    assert sorted(ref for row in seen[::2] for ref in row[2]) == sorted(digits.refs())
+
+
+def test_what_is_tested_did_not_choose_the_epoch(digits, settings):
+    """An epoch is kept for one half where the other half finds it better."""
+    recipe = recipes_for(digits, settings, "finetune")["finetune"]
+    folds, halves = folds_of(digits.targets, np.random.default_rng(0))
+    held = np.flatnonzero(folds == 0)
+    others = np.flatnonzero(folds != 0)
+    part = digits.subset(np.concatenate([others, held, held])).with_splits(
+        np.repeat([0, 1, 2], [len(others), len(held), len(held)])
+    )
+    fold = module.Fold(module.prepare(part, recipe, module.Quiet()).trainer, halves[held])
+    answers, choices = [], []
+
+    def forward(network, images, *more):
+        logits = type(fold.trainer).forward(fold.trainer, network, images, *more)
+        if not network.training and len(images) == len(held):
+            answers.append((logits.argmax(1).numpy() == digits.targets[held], logits))
+        return logits
+
+    fold.trainer.forward = forward
+    fold.trainer.run(fold, state=fold.state)
+    assert len(answers) == 5  # the head alone, and four epochs of two steps: as many steps as with all 60
+    for own in (0, 1):
+        mine = halves[held] == own
+        truth = torch.from_numpy(digits.targets[held][mine].astype(np.int64))
+
+        def merit(row, mine=mine, truth=truth):
+            right, logits = row
+            each = [right[mine][truth.numpy() == target].mean() for target in range(3)]
+            loss = torch.nn.functional.cross_entropy(logits[torch.from_numpy(mine)], truth)
+            return float(np.mean(each)), -float(loss)
+
+        best = max(answers, key=merit)
+        assert np.array_equal(fold.right[~mine], best[0][~mine])
+        choices.append(merit(best))
+    assert fold.best[0][1] == pytest.approx(choices[0][1], abs=1e-5)
+
+
+def test_validation_and_test_pictures_are_never_read(digits, trained, monkeypatch):
+    whole = make_splits(digits, seed=0)
+    train = whole.split("train")
+    allowed, read = set(train.refs()), set()
+    original = ImageDataset.read_pixels
+
+    def read_pixels(self, index, *arguments, **named):
+        read.add(self.ref(index))
+        return original(self, index, *arguments, **named)
+
+    monkeypatch.setattr(ImageDataset, "read_pixels", read_pixels)
+    cheap = {"weights": str(trained.path), "device": "cpu", "epochs": 1, "batch_size": 16}
+    advise(train, compose(None, cheap), val=len(whole.split("val")))
+    assert read
+    assert read <= allowed
+
+
+def test_the_random_state_is_left_alone(digits, settings):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    run_trials(digits, recipes_for(digits, settings, "probe"))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_who_is_clearly_worse_is_out_of_the_race():
+    good, bad = np.ones(40), np.ones(40)
+    bad[:20] = 0
+    close = good.copy()
+    close[0] = 0
+    good[20:] = bad[20:] = close[20:] = np.nan
+    right = {"good": good, "bad": bad, "close": close}
+    assert still_racing(right, list(right)) == ["good", "close"]
+    found = Trials.of(right)
+    assert (found.tested, found.right) == ((20, 20, 20), (20, 0, 19))
+    assert found.only == ((0, 20, 1), (0, 0, 0), (0, 19, 0))
+
+
+def test_the_quickest_are_tried_first():
+    costs = {"scratch": 50.0, "probe": 2.0, "finetune": 30.0}
+    assert affordable(costs, 40.0) == ["probe", "finetune"]
+    assert affordable(costs, 1.0) == []
+
+
+def test_too_few_to_try(digits):
+    assert can_be_tried(digits)
+    assert not can_be_tried(digits.subset(np.arange(3)))
+    assert not can_be_tried(digits.subset(np.append(np.flatnonzero(digits.targets == 0), 1)))
