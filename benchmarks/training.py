@@ -45,16 +45,21 @@ def measure(name: str, source: str, model: str | None, seed: int) -> dict[str, o
         out = Path(folder) / "run"
         command = [sys.executable, "-m", "sightline", "fit", source, "--seed", str(seed), "--out", str(out)]
         subprocess.run(command + (["--model", model] if model else []), check=True, stdout=subprocess.DEVNULL)
-        scores, facts, recipe = (
-            json.loads((out / file).read_text()) for file in ("scores.json", "run.json", "recipe.json")
-        )
-        last = json.loads((out / "history.jsonl").read_text().splitlines()[-1])
-        with (out / "splits.csv").open(newline="") as file:
-            splits = [row["split"] for row in csv.DictReader(file)]
+        return row_of(name, out)
+
+
+def row_of(name: str, out: Path) -> dict[str, object]:
+    """The figures of the run in the folder `out`."""
+    scores, facts, recipe = (
+        json.loads((out / file).read_text()) for file in ("scores.json", "run.json", "recipe.json")
+    )
+    last = json.loads((out / "history.jsonl").read_text().splitlines()[-1])
+    with (out / "splits.csv").open(newline="") as file:
+        splits = [row["split"] for row in csv.DictReader(file)]
     return {
         "set": name,
         "model": recipe["model"]["name"],
-        "seed": seed,
+        "seed": recipe["seed"],
         "threads": facts["environment"]["threads"],
         "processor": processor(),
         "train": splits.count("train"),

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from sightline.data.dataset import ImageDataset
     from sightline.models.info import PublishedWeights
 
-# The house networks for training from scratch: for small pictures, for many of them in colour (measured: the wider
-# network gains from those), for photographs; and the published one to start from where its weights are at hand.
-SMALL_NETWORK, MANY_NETWORK, PHOTO_NETWORK, PRETRAINED = (
+# The house networks for training from scratch: for small pictures; for many of them in colour, and for large grey ones
+# (measured: it learns these faster, and maxima find a small defect); for photographs; and the published one to start
+# from where its weights are at hand.
+SMALL_NETWORK, POOLED_NETWORK, PHOTO_NETWORK, PRETRAINED = (
     "resnet10_small",
     "resnet9_small",
     "resnet10_photo",
@@ -31,14 +32,14 @@ SMALL_NETWORK, MANY_NETWORK, PHOTO_NETWORK, PRETRAINED = (
 # Families whose networks are made for pictures of one size.
 OF_ONE_SIZE = ("lecture", "lenet")
 # Pictures up to this short side keep their size; larger ones are reduced, colour less than grey: the photo network
-# halves the resolution at once, the small one does not, so both cost the same. (Measured: colour photographs gain
+# halves the resolution at once, the others do not, so all cost the same. (Measured: colour photographs gain
 # from the larger picture, fine defects on grey surfaces from the full-resolution first stage.)
 SMALL_SIDE, GREY_SIDE, COLOUR_SIDE = 48, 64, 128
 # Unbalanced: the largest class has more than this many times the pictures of the smallest.
 UNBALANCED = 1.5
 # From scratch: pictures seen in a whole run (small grey ones, which may be written signs, are learnt faster), and
 # the number of pictures from which SGD is preferred. Few pictures are gone through so often at most.
-PICTURES_SEEN, SIGNS_SEEN, MANY_PICTURES, MOST_EPOCHS = 630_000, 60_000, 5_000, 90
+PICTURES_SEEN, SIGNS_SEEN, MANY_PICTURES, MOST_EPOCHS = 630_000, 60_000, 5_000, 75
 # Pictures seen while fine-tuning.
 FINETUNE_SEEN = 10_000
 
@@ -128,12 +129,11 @@ class Planner:
                     f"Model {name}: pretrained weights are at hand, and the pictures are photographs in size."
                 )
             else:
-                if facts.grey:
-                    name = SMALL_NETWORK
-                elif facts.side > SMALL_SIDE:
-                    name = PHOTO_NETWORK
+                if facts.side > SMALL_SIDE:
+                    name = POOLED_NETWORK if facts.grey else PHOTO_NETWORK
                 else:
-                    name = MANY_NETWORK if facts.pictures >= MANY_PICTURES else SMALL_NETWORK
+                    many = facts.pictures >= MANY_PICTURES and not facts.grey
+                    name = POOLED_NETWORK if many else SMALL_NETWORK
                 why = (
                     f"Model {name}: a small residual network for {facts.pictures:,} pictures of about {facts.side} "
                     "pixels"
@@ -180,7 +180,8 @@ class Planner:
                     self.choose("input.resize", theirs.resize)
                 self.choose("input.interpolation", theirs.interpolation)
         elif photos:
-            self.choose("input.size", GREY_SIDE if self.value("model.name") == SMALL_NETWORK else COLOUR_SIDE)
+            full = self.value("model.name") in (SMALL_NETWORK, POOLED_NETWORK)
+            self.choose("input.size", GREY_SIDE if full else COLOUR_SIDE)
             self.choose(
                 "input.fit",
                 "squash",
