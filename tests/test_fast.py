@@ -46,10 +46,10 @@ def test_folding_is_exact(name: str) -> None:
     with torch.no_grad():
         torch.testing.assert_close(folded(x), model(x), rtol=1e-9, atol=1e-9)
     assert norms(model) > norms(folded)
-    if (
-        model_info(name).family != "googlenet"
-    ):  # two of its norms are in classifiers that pictures do not pass
-        assert norms(folded) == 0
+    family = model_info(name).family
+    if family != "googlenet":  # two of its norms are in classifiers that pictures do not pass
+        # Three of ResNet-9's stand behind a maximum, where a negative scale could not be moved before it.
+        assert norms(folded) == (3 if family == "resnet9" else 0)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert all(p.requires_grad for p in model.parameters())
 
