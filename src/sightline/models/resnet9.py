@@ -1,4 +1,4 @@
-"""ResNet-9: the small residual network that trained on CIFAR-10 fastest.
+"""ResNet-9: a small residual network made to be trained on CIFAR-10 quickly.
 
     Page: How to Train Your ResNet. 2018, https://github.com/davidcpage/cifar10-fast (Stanford's DAWNBench, CIFAR-10)
 
