@@ -3,7 +3,8 @@
     python benchmarks/transfer_constants.py [FILE.csv]
 
 FILE.csv is what `transfer.py --development` wrote (transfer_development.csv, its evidence beside it). What comes out
-belongs into `sightline.advising.constants`. Nothing of the twelve cases goes into it.
+belongs into `sightline.advising.constants`. Nothing of the CASES goes into it. Where a case has several draws, all of
+them are left out together.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
     base, far = np.array([m.base for m in known]), np.array([m.far for m in known])
     trials = [observed(tried(r), m.grows) for r, m in zip(rows, known, strict=True)]
     x, ones = np.column_stack([np.ones(len(far)), far]), np.ones((len(far), 1))
+    cases = np.array([r["case"] for r in rows])
 
     gaps = np.empty(wanted.shape)
     blends, lifts, strays = {}, {}, {}
@@ -49,15 +51,15 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
         y, variance = wanted[:, k] - base, noise[:, k] + counted[:, k]
         losses = {}
         for penalty in PENALTIES:
-            losses[penalty] = (left_out(x, y, variance, penalty) ** 2 / (variance + ROUGHLY**2)).mean()
+            losses[penalty] = (left_out(x, y, variance, penalty, cases) ** 2 / (variance + ROUGHLY**2)).mean()
         penalty = min(losses, key=lambda p, known=losses: known[p])  # type: ignore[misc]
         shift, by_far = solved(x, y, variance, penalty)
-        gaps[:, k] = left_out(x, y, variance, penalty)
-        blends[kind] = Blend(shift, by_far, spread_of(gaps[:, k], variance), len(rows) - 2)
+        gaps[:, k] = left_out(x, y, variance, penalty, cases)
+        blends[kind] = Blend(shift, by_far, spread_of(gaps[:, k], variance), len(set(cases)) - 2)
         y = wanted[:, k] - [found[k] for found, _ in trials]
         variance = noise[:, k] + [covariance[k, k] for _, covariance in trials]
         lifts[kind] = float(solved(ones, y, variance, 0.0)[0])
-        strays[kind] = spread_of(left_out(ones, y, variance, 0.0), variance)
+        strays[kind] = spread_of(left_out(ones, y, variance, 0.0, cases), variance)
     spreads = np.array([blend.spread for blend in blends.values()])
     related = max(RELATIONS, key=lambda r: likelihood(float(r), gaps, spreads, counted, noise))
     return {"BLENDS": blends, "RELATED": float(related), "LIFTS": lifts, "STRAYS": strays}
@@ -70,12 +72,14 @@ def solved(x: np.ndarray, y: np.ndarray, variance: np.ndarray, penalty: float) -
     return np.asarray(np.linalg.solve(x.T @ (w[:, None] * x) + ridge, x.T @ (w * y)))
 
 
-def left_out(x: np.ndarray, y: np.ndarray, variance: np.ndarray, penalty: float) -> np.ndarray:
-    """What is left of each y when the others alone are fitted; a case has one row."""
+def left_out(
+    x: np.ndarray, y: np.ndarray, variance: np.ndarray, penalty: float, cases: np.ndarray
+) -> np.ndarray:
+    """What is left of each y when the other cases alone are fitted."""
     gaps = np.empty(len(y))
-    for one in range(len(y)):
-        rest = np.arange(len(y)) != one
-        gaps[one] = y[one] - x[one] @ solved(x[rest], y[rest], variance[rest], penalty)
+    for one in set(cases):
+        mine = cases == one
+        gaps[mine] = y[mine] - x[mine] @ solved(x[~mine], y[~mine], variance[~mine], penalty)
     return gaps
 
 
@@ -104,12 +108,16 @@ def foretold(rows: list[dict[str, str]], truth: np.ndarray) -> tuple[float, list
     Evidence and trials are counted on the same pictures, so both together are less sure than their precisions say:
     WIDER is what makes the gaps of cases left out as large as they should be in the mean.
     """
-    told = []
-    for one, row in enumerate(rows):
-        rest = [other for other in range(len(rows)) if other != one]
+    by_row: dict[int, combined.Told] = {}
+    cases = np.array([row["case"] for row in rows])
+    for case in set(cases):
+        rest = np.flatnonzero(cases != case)
         for name, value in {**fitted([rows[other] for other in rest], truth[rest]), "WIDER": 1.0}.items():
             setattr(combined, name, value)
-        told.append(combined.combined(STRATEGIES, scaled(row), int(row["pictures"]), tried(row)))
+        for one in np.flatnonzero(cases == case):
+            row = rows[one]
+            by_row[int(one)] = combined.combined(STRATEGIES, scaled(row), int(row["pictures"]), tried(row))
+    told = [by_row[one] for one in range(len(rows))]
     gaps = np.array([[logit(p, TESTED) for p in each] for each in truth]) - [one.mean for one in told]
     noise = counting(np.clip(truth, 0.01, 0.99), TESTED)
     wider = float(np.mean(gaps**2 / (noise + [np.diag(one.covariance) for one in told])) ** 0.5)
