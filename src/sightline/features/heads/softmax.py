@@ -135,11 +135,10 @@ def cross_entropy(
 
 
 def product(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
-    """a @ b. Where one of them is narrow torch's BLAS takes half of NumPy's time, if both lie in memory row by row."""
+    """a @ b. Where `a` has few rows torch's BLAS takes up to half of NumPy's time, but not with few columns in `b`."""
     import torch
 
-    left, right = (torch.from_numpy(np.ascontiguousarray(one)) for one in (a, b))
-    done: NDArray[np.floating] = left.mm(right).numpy()
+    done: NDArray[np.floating] = torch.from_numpy(a).mm(torch.from_numpy(b)).numpy()
     return done
 
 
@@ -173,7 +172,7 @@ class Problem:
         value, wrong = cross_entropy(logits, self.targets)
         wrong[self.targets, np.arange(n)] -= 1.0
         gradient = np.empty_like(weights)
-        gradient[:, :-1] = product(rows, wrong.T).T
+        gradient[:, :-1] = product(wrong, rows.T)
         gradient[:, -1] = wrong.sum(1, dtype=np.float64)
         gradient[:, :-1] += penalty * weights[:, :-1]
         gradient /= n
@@ -253,7 +252,7 @@ class Problem:
                 low = way.astype(np.float32)
                 change = shares * (product(low[:, :-1], rows) + low[:, -1:])
                 change -= shares * change.sum(0)
-                curve = np.column_stack([product(rows, change.T).T + penalty * way[:, :-1], change.sum(1)])
+                curve = np.column_stack([product(change, rows.T) + penalty * way[:, :-1], change.sum(1)])
                 return np.asarray(curve.ravel() / n)
 
             def round_(way: Floats, squares: Floats = squares) -> Floats:
