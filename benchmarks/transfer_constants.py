@@ -42,6 +42,7 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
     counted = SHARED * counting(kept, np.array([[int(r["pictures"])] for r in rows]))
     base, far = np.array([m.base for m in known]), np.array([m.far for m in known])
     trials = [observed(tried(r), m.grows) for r, m in zip(rows, known, strict=True)]
+    further = np.log([m.grows for m in known])
     x, ones = np.column_stack([np.ones(len(far)), far]), np.ones((len(far), 1))
     cases = np.array([r["case"] for r in rows])
 
@@ -59,7 +60,7 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
         y = wanted[:, k] - [found[k] for found, _ in trials]
         variance = noise[:, k] + [covariance[k, k] for _, covariance in trials]
         lifts[kind] = float(solved(ones, y, variance, 0.0)[0])
-        strays[kind] = spread_of(left_out(ones, y, variance, 0.0, cases), variance)
+        strays[kind] = spread_of(left_out(ones, y, variance, 0.0, cases), variance, further)
     spreads = np.array([blend.spread for blend in blends.values()])
     related = max(RELATIONS, key=lambda r: likelihood(float(r), gaps, spreads, counted, noise))
     return {"BLENDS": blends, "RELATED": float(related), "LIFTS": lifts, "STRAYS": strays}
@@ -83,11 +84,10 @@ def left_out(
     return gaps
 
 
-def spread_of(gaps: np.ndarray, variance: np.ndarray) -> float:
-    """What has to be added to the noise to make the gaps as large as they are."""
-    return float(
-        next((s for s in np.arange(0.02, 2.0, 0.01) if (gaps**2 / (variance + s**2)).mean() <= 1.0), 2.0)
-    )
+def spread_of(gaps: np.ndarray, variance: np.ndarray, further: np.ndarray | float = 1.0) -> float:
+    """What has to be added to the noise, times `further`, to make the gaps as large as they are."""
+    spreads = np.arange(0.02, 2.0, 0.01)
+    return float(next((s for s in spreads if (gaps**2 / (variance + (s * further) ** 2)).mean() <= 1.0), 2.0))
 
 
 def likelihood(

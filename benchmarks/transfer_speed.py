@@ -34,7 +34,7 @@ from torch import nn
 import sightline
 from sightline.data import ImageDataset
 from sightline.features import Embedding
-from sightline.features.embedding_network import Network, open_network
+from sightline.features.embedding_network import Network, open_network, preprocess_for
 from sightline.features.heads import HEADS
 from sightline.models import available_weights, create_model, local_weights
 from sightline.transforms.preprocess import IMAGENET_MEAN, IMAGENET_STD
@@ -142,7 +142,8 @@ def main() -> None:
         stratified(whole.split(name), n) for name, n in (("train", chosen.pictures), ("test", chosen.test))
     )
     weights = chosen.weights or (available_weights("resnet18")[0] if local_weights("resnet18") else "none")
-    network = open_network("resnet18", weights)
+    # Both see the pictures as the published ResNet-18 does, whatever those of the weights' own training were.
+    network = open_network("resnet18", weights, preprocess_for("resnet18", "DEFAULT"))
     state = network.module.state_dict() | {
         name: value for name, value in create_model("resnet18").state_dict().items() if name.startswith("fc.")
     }
@@ -161,7 +162,7 @@ def main() -> None:
             ratio = seconds / float(row["seconds"])
             writer.writerow(
                 {
-                    "way": row["way"], "weights": weights, "pictures": len(train), "epochs": chosen.epochs,
+                    "way": row["way"], "weights": Path(weights).name, "pictures": len(train), "epochs": chosen.epochs,
                     "threads": torch.get_num_threads(), "accuracy": round(float(row["accuracy"]), 4),
                     "seconds": round(float(row["seconds"]), 1), "tutorial_takes": round(ratio, 1),
                 }

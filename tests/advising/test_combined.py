@@ -48,7 +48,7 @@ def test_one_strategy_tried_weighs_both_by_precision():
     told = combined(KINDS, MEASURED, 100, trials((100,), (80,), ((0,),)))
     before = by_evidence(KINDS, MEASURED, 100)
     found, noise = observed(trials((100,), (80,), ((0,),)), 0.8)
-    own, other = 1 / before.covariance[0, 0], 1 / (noise[0, 0] + STRAYS["scratch"] ** 2)
+    own, other = 1 / before.covariance[0, 0], 1 / (noise[0, 0] + (STRAYS["scratch"] * math.log(0.8)) ** 2)
     mean = (own * before.mean[0] + other * (found[0] + LIFTS["scratch"])) / (own + other)
     assert told.mean[0] == pytest.approx(mean)
     assert told.covariance[0, 0] == pytest.approx(WIDER**2 / (own + other))

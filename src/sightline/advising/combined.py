@@ -3,7 +3,7 @@
 The evidence gives a mean and a covariance of all strategies (`Blend`): in part they go wrong together, as their
 predictions rest on the same pictures and the same data set. The trials then are an observation of it: of each strategy
 that was tried the logit of what was counted, with a covariance that has the noise of counting, picture against picture,
-and what a trial strays beyond that. The posterior is
+and what a trial strays beyond that: the further, the more the learning curve makes of it. The posterior is
 
     mean = prior + P (P_tt + S)^-1 (observed - prior_t)     covariance = P - P_t (P_tt + S)^-1 P_t'
 
@@ -14,6 +14,7 @@ tried, those that were tell something. Where evidence and trials contradict each
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +71,8 @@ def updated(told: Told, trials: Trials, grows: float) -> Told:
 
     rows = [told.kinds.index(kind) for kind in trials.kinds]
     found, noise = observed(trials, grows)
-    noise += np.diag([STRAYS[kind] ** 2 for kind in trials.kinds])
+    further = math.log(grows)
+    noise += np.diag([(STRAYS[kind] * further) ** 2 for kind in trials.kinds])
     found += [LIFTS[kind] for kind in trials.kinds]
     gap = found - told.mean[rows]
     surprise = float(gap @ np.linalg.solve(told.covariance[np.ix_(rows, rows)] + noise, gap))

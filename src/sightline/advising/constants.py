@@ -44,12 +44,13 @@ BLENDS = {
 # How much the strategies' gaps from their Blends are alike (a correlation).
 RELATED = 0.45
 
-# Of a trial: what is added to the logit that its count and the learning curve give, and how much it strays beyond the
-# noise of counting, when each development case is left out in turn.
+# Of a trial: what is added to the logit that its count and the learning curve give; and how much it strays beyond the
+# noise of counting when each development case is left out in turn, for each unit by which the curve lets the logarithm
+# of errors fall. The curve is a probe's: where it is steep, that of another strategy may be much steeper or flatter.
 LIFTS = {"scratch": 0.04, "probe": 0.09, "probe@": -0.03, "finetune": 0.00, "finetune@": 0.06}
-STRAYS = {"scratch": 0.13, "probe": 0.03, "probe@": 0.02, "finetune": 0.28, "finetune@": 0.15}
+STRAYS = {"scratch": 0.82, "probe": 0.14, "probe@": 0.08, "finetune": 1.12, "finetune@": 0.70}
 # What the spreads of evidence and trials together are multiplied with, as both are counted on the same pictures.
-WIDER = 1.10
+WIDER = 1.12
 # Evidence and trials that are further apart than this share of all cases would be contradict each other. In none of the
 # development cases they do.
 CREDIBLE = 0.999
