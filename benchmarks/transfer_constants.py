@@ -18,7 +18,7 @@ from transfer import STRATEGIES, TESTED, evidence_file, known_rows, scaled, trie
 
 from sightline.advising import combined
 from sightline.advising.combined import observed
-from sightline.advising.constants import SHARED, Blend
+from sightline.advising.constants import BLENDS, Blend
 from sightline.advising.prediction import counting, logit
 
 # Beyond the noise of counting, for the weights of cases before their spread is known.
@@ -39,8 +39,9 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
     kept = np.clip(truth, 0.01, 0.99)
     noise = counting(kept, TESTED)
     known = [scaled(r) for r in rows]
-    counted = SHARED * counting(kept, np.array([[int(r["pictures"])] for r in rows]))
-    base, far = np.array([m.base for m in known]), np.array([m.far for m in known])
+    alike = combined.alike(STRATEGIES)
+    counted = counting(kept, np.array([[int(r["pictures"])] for r in rows]))
+    far = np.array([m.far for m in known])
     trials = [observed(tried(r), m.grows) for r, m in zip(rows, known, strict=True)]
     further = np.log([m.grows for m in known])
     x, ones = np.column_stack([np.ones(len(far)), far]), np.ones((len(far), 1))
@@ -49,20 +50,22 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
     gaps = np.empty(wanted.shape)
     blends, lifts, strays = {}, {}, {}
     for k, kind in enumerate(STRATEGIES):
-        y, variance = wanted[:, k] - base, noise[:, k] + counted[:, k]
+        anchor = BLENDS[kind].anchor
+        y = wanted[:, k] - [getattr(m, anchor) for m in known]
+        variance = noise[:, k] + alike[k, k] * counted[:, k]
         losses = {}
         for penalty in PENALTIES:
             losses[penalty] = (left_out(x, y, variance, penalty, cases) ** 2 / (variance + ROUGHLY**2)).mean()
         penalty = min(losses, key=lambda p, known=losses: known[p])  # type: ignore[misc]
         shift, by_far = solved(x, y, variance, penalty)
         gaps[:, k] = left_out(x, y, variance, penalty, cases)
-        blends[kind] = Blend(shift, by_far, spread_of(gaps[:, k], variance), len(set(cases)) - 2)
+        blends[kind] = Blend(anchor, shift, by_far, spread_of(gaps[:, k], variance), len(set(cases)) - 2)
         y = wanted[:, k] - [found[k] for found, _ in trials]
         variance = noise[:, k] + [covariance[k, k] for _, covariance in trials]
         lifts[kind] = float(solved(ones, y, variance, 0.0)[0])
         strays[kind] = spread_of(left_out(ones, y, variance, 0.0, cases), variance, further)
     spreads = np.array([blend.spread for blend in blends.values()])
-    related = max(RELATIONS, key=lambda r: likelihood(float(r), gaps, spreads, counted, noise))
+    related = max(RELATIONS, key=lambda r: likelihood(float(r), gaps, spreads, alike, counted, noise))
     return {"BLENDS": blends, "RELATED": float(related), "LIFTS": lifts, "STRAYS": strays}
 
 
@@ -91,13 +94,18 @@ def spread_of(gaps: np.ndarray, variance: np.ndarray, further: np.ndarray | floa
 
 
 def likelihood(
-    related: float, gaps: np.ndarray, spreads: np.ndarray, counted: np.ndarray, noise: np.ndarray
+    related: float,
+    gaps: np.ndarray,
+    spreads: np.ndarray,
+    alike: np.ndarray,
+    counted: np.ndarray,
+    noise: np.ndarray,
 ) -> float:
     """The log likelihood of the gaps (cases, strategies) with that correlation of what is beyond counting."""
     total = 0.0
     for gap, common, own in zip(gaps, counted**0.5, noise, strict=True):
-        alike = np.where(np.eye(len(gap)) > 0, 1.0, related) * np.outer(spreads, spreads)
-        covariance = alike + np.outer(common, common) + np.diag(own)
+        beyond = np.where(np.eye(len(gap)) > 0, 1.0, related) * np.outer(spreads, spreads)
+        covariance = beyond + alike * np.outer(common, common) + np.diag(own)
         total -= 0.5 * (np.linalg.slogdet(covariance)[1] + gap @ np.linalg.solve(covariance, gap))
     return total
 
@@ -133,9 +141,8 @@ def main() -> None:
     wider, told = foretold(rows, truth)
     print("BLENDS = {")
     for kind, blend in found["BLENDS"].items():
-        print(
-            f'    "{kind}": Blend({blend.shift:.2f}, {blend.by_far:.2f}, {blend.spread:.2f}, {blend.freedom}),'
-        )
+        figures = f"{blend.shift:.2f}, {blend.by_far:.2f}, {blend.spread:.2f}, {blend.freedom}"
+        print(f'    "{kind}": Blend("{blend.anchor}", {figures}),')
     print(f"}}\nRELATED = {found['RELATED']:.2f}")
     for name in ("LIFTS", "STRAYS"):
         figures = ", ".join(f'"{kind}": {value:.2f}' for kind, value in found[name].items())

@@ -57,12 +57,18 @@ def combined(kinds: tuple[str, ...], measured: Measured, pictures: int, trials: 
 def by_evidence(kinds: tuple[str, ...], measured: Measured, pictures: int) -> Told:
     """Before any trial."""
     blends = [BLENDS[kind] for kind in kinds]
-    mean = np.array([measured.base + blend.shift + blend.by_far * measured.far for blend in blends])
+    mean = np.array([getattr(measured, b.anchor) + b.shift + b.by_far * measured.far for b in blends])
     spread = np.array([blend.spread for blend in blends])
     related = np.where(np.eye(len(kinds)) > 0, 1.0, RELATED)
     ends = HALF / pictures
     counted = np.array([counting(min(max(share(z), ends), 1 - ends), pictures) for z in mean]) ** 0.5
-    return Told(kinds, mean, np.outer(spread, spread) * related + SHARED * np.outer(counted, counted))
+    return Told(kinds, mean, np.outer(spread, spread) * related + alike(kinds) * np.outer(counted, counted))
+
+
+def alike(kinds: tuple[str, ...]) -> NDArray[np.float64]:
+    """(k, k): how much of the noise of counting strategies have in common: those of one anchor all that it has."""
+    anchors = [BLENDS[kind].anchor for kind in kinds]
+    return np.array([[1.0 if a == b != "base" else SHARED for a in anchors] for b in anchors])
 
 
 def updated(told: Told, trials: Trials, grows: float) -> Told:

@@ -4,8 +4,7 @@ Of FOLDS folds each is held back once; every strategy is trained on the others, 
 earnest. Training chooses its best epoch by validation pictures. Here one half of the fold chooses the epoch that the
 other half is tested at, and the other way round: so every picture is tested once, and none chose what it tests.
 
-With half of the folds behind it, a strategy that is clearly worse than the best, picture against picture, needs no
-further ones.
+A strategy that is clearly worse than the best so far, picture against picture, needs no further folds.
 """
 
 from __future__ import annotations
@@ -98,8 +97,7 @@ def run_trials(
         for kind in racing:
             with torch.random.fork_rng(devices=[]):
                 right[kind][held] = tested(train, held, halves[held], recipes[kind])
-        if 2 * (fold + 1) >= FOLDS:
-            racing = still_racing(right, racing)
+        racing = still_racing(right, racing)
     return Trials.of(right, time.perf_counter() - begun)
 
 

@@ -264,7 +264,7 @@ class Planner:
 
     def epochs(self) -> int:
         """How often the training pictures are gone through from scratch: the fewer there are, the more often."""
-        seen, least = (SIGNS_SEEN, 4) if self.signs else (PICTURES_SEEN, 5)
+        seen, least = (SIGNS_SEEN, 3) if self.signs else (PICTURES_SEEN, 5)
         return int(np.clip(round(seen / self.facts.pictures), least, MOST_EPOCHS))
 
     @property
