@@ -70,7 +70,7 @@ def test_one_strategy_tried_weighs_both_by_precision():
     # What was not tried follows in part, and less is learned of it.
     slope = before.covariance[0, 1] / before.covariance[0, 0]
     assert told.mean[1] - before.mean[1] == pytest.approx(slope * (mean - before.mean[0]))
-    learned = told.covariance.diagonal() / before.covariance.diagonal()
+    learned = told.covariance.diagonal() / WIDER**2 / before.covariance.diagonal()
     assert learned[0] < learned[1] < 1
 
 
