@@ -252,7 +252,7 @@ def measured(dataset: ImageDataset, weights: Path, draw: int) -> tuple[dict[str,
     }
     row |= {depth.layer or "classifier": depth.accuracy for depth in found.depths}
     row |= {
-        "grows": Measured.of(found, probed).grows,
+        "grows": Measured.of(found).grows,
         "measuring_seconds": round(between - begun, 2),
         "trying_seconds": round(time.process_time() - between, 2),
     }
@@ -343,7 +343,7 @@ def scaled(row: dict[str, str]) -> Any:
     """A row of the evidence on the scale of logits."""
     from sightline.advising.prediction import Measured
 
-    accuracies = (float(row[key]) for key in ("last", "probed", "best", "hand", "random"))
+    accuracies = (float(row[key]) for key in ("last", "best", "hand", "random"))
     return Measured.from_accuracies(
         *accuracies,
         pictures=int(row["pictures"]),

@@ -102,10 +102,9 @@ def test_what_cannot_be_afforded_is_predicted_by_evidence_alone(digits, trained)
     assert advice.trials is None
     assert all(p.tried == 0 for p in advice.predictions)
     assert {p.kind: p.minutes for p in advice.predictions}["probe"] < advice.predictions[0].minutes
-    probed = next(p.stage for p in advice.predictions if p.kind == "probe@")
     told = by_evidence(
         tuple(p.kind for p in advice.predictions),
-        Measured.of(advice.evidence, probed),
+        Measured.of(advice.evidence),
         advice.evidence.pictures,
     )
     assert [p.accuracy for p in advice.predictions] == pytest.approx([share(z) for z in told.mean])

@@ -13,9 +13,7 @@ from sightline.advising.prediction import Measured, counting, share
 from sightline.advising.trials import Trials
 
 KINDS = ("scratch", "finetune")
-MEASURED = Measured(
-    base=1.0, last=1.2, probed=0.6, near_by=0.5, far=-0.4, per_class=20.0, strays=0.0, grows=0.8
-)
+MEASURED = Measured(base=1.0, last=1.2, near_by=0.5, far=-0.4, per_class=20.0, strays=0.0, grows=0.8)
 
 
 def trials(tested, right, only):
@@ -34,16 +32,18 @@ def test_before_any_trial():
     assert told.covariance[0, 1] == pytest.approx(wanted)
 
 
-def test_a_probe_follows_the_accuracy_of_its_own_layer():
+def test_probes_follow_the_accuracy_of_what_enters_the_classifier():
     told = by_evidence(("probe", "probe@", "finetune"), MEASURED, 100)
     blends = [BLENDS[kind] for kind in told.kinds]
-    anchors = 1.2, 0.6, 1.0
+    anchors = 1.2, 1.2, 1.0
     wanted = [a + b.shift - 0.4 * b.by_far for a, b in zip(anchors, blends, strict=True)]
     assert told.mean == pytest.approx(wanted)
     counted = [counting(share(z), 100) for z in wanted]
     assert told.covariance[1, 1] == pytest.approx(blends[1].spread ** 2 + counted[1])
-    common = RELATED * blends[0].spread * blends[1].spread + SHARED * math.sqrt(counted[0] * counted[1])
+    common = RELATED * blends[0].spread * blends[1].spread + math.sqrt(counted[0] * counted[1])
     assert told.covariance[0, 1] == pytest.approx(common)
+    common = RELATED * blends[0].spread * blends[2].spread + SHARED * math.sqrt(counted[0] * counted[2])
+    assert told.covariance[0, 2] == pytest.approx(common)
     assert np.linalg.eigvalsh(told.covariance).min() > 0
 
 
@@ -89,16 +89,14 @@ def test_many_pictures_decide_and_few_do_not():
 
 def test_evidence_that_trials_contradict_is_trusted_less():
     """From scratch 99 % are expected, and 30 of 100 counted."""
-    sure = Measured(
-        base=4.6, last=4.6, probed=4.6, near_by=0.0, far=0.0, per_class=20.0, strays=0.0, grows=1.0
-    )
+    sure = Measured(base=4.6, last=4.6, near_by=0.0, far=0.0, per_class=20.0, strays=0.0, grows=1.0)
     told = combined(KINDS, sure, 1000, trials((100, 100), (30, 70), ((0, 5), (45, 0))))
     assert told.accuracy("scratch")[0] == pytest.approx(0.3, abs=0.05)
     assert told.accuracy("finetune")[0] == pytest.approx(0.7, abs=0.05)
 
 
 def test_more_pictures_than_were_looked_at_widen_every_interval():
-    far = Measured(1.0, 1.2, 0.6, 0.5, -0.4, 20.0, strays=0.3, grows=0.8)
+    far = Measured(1.0, 1.2, 0.5, -0.4, 20.0, strays=0.3, grows=0.8)
     near, wide = (by(KINDS, m, 1000) for by, m in ((combined, MEASURED), (combined, far)))
     assert wide.covariance - near.covariance == pytest.approx(np.full((2, 2), 0.09))
     assert 0 < wide.accuracy("scratch")[1] < near.accuracy("scratch")[1]

@@ -195,7 +195,7 @@ def advise(
     wanted = {kind: recipes[kind] for kind in kinds if kind in afforded}
     trials = run_trials(looked, wanted, recipe.seed, watch) if wanted else None
 
-    measured = Measured.of(evidence, probed)
+    measured = Measured.of(evidence)
     told = combined(tuple(kinds), measured, evidence.pictures, trials)
     tested = dict(zip(trials.kinds, trials.tested, strict=True)) if trials else {}
     stages = {"probe@": probed, "finetune@": from_stage}

@@ -74,17 +74,15 @@ def share(z: float) -> float:
 class Measured:
     """The evidence on the scale of logits, brought to the number of pictures that will be trained on.
 
-    base: between what hand-crafted features and what the best stage reach. last, probed: what enters the classifier,
-    and the stage that may be probed instead. near_by: by how much last is better than the better of hand-crafted
-    features and random weights; above 0 the network's old pictures are like the new ones. far: the probability that
-    they are not, less a half, as near_by rests on so few pictures. per_class: pictures a class. strays: what bringing
-    it to another number of pictures adds to the uncertainty. grows: what errors are multiplied with from the pictures
-    that a trial trains on to all of them.
+    base: between what hand-crafted features and what the best stage reach. last: what enters the classifier.
+    near_by: by how much last is better than the better of hand-crafted features and random weights; above 0 the
+    network's old pictures are like the new ones. far: the probability that they are not, less a half, as near_by rests
+    on so few pictures. per_class: pictures a class. strays: what bringing it to another number of pictures adds to the
+    uncertainty. grows: what errors are multiplied with from the pictures that a trial trains on to all of them.
     """
 
     base: float
     last: float
-    probed: float
     near_by: float
     far: float
     per_class: float
@@ -92,32 +90,31 @@ class Measured:
     grows: float
 
     @classmethod
-    def of(cls, evidence: Evidence, probed: str | None) -> Measured:
-        """Of more pictures than were looked at, errors are smaller as the learning curve has it. probed: a stage."""
+    def of(cls, evidence: Evidence) -> Measured:
+        """Of more pictures than were looked at, errors are smaller as the learning curve has it."""
         whole, looked = sum(evidence.counts), evidence.pictures
         falls = evidence.curve.error(whole)[0] / evidence.curve.error(looked)[0] if whole > looked else 1.0
         strays = evidence.curve.covariance[1][1] ** 0.5 * math.log(whole / looked) if whole > looked else 0.0
         grows = evidence.curve.error(whole)[0] / evidence.curve.error(looked * (FOLDS - 1) / FOLDS)[0]
-        stage = next((depth for depth in evidence.depths if depth.layer == probed), evidence.last)
         return cls.from_accuracies(
-            evidence.last.accuracy, stage.accuracy, evidence.best.accuracy, evidence.handcrafted, evidence.random,
+            evidence.last.accuracy, evidence.best.accuracy, evidence.handcrafted, evidence.random,
             pictures=looked, per_class=whole / sum(n > 0 for n in evidence.counts),
             falls=falls, strays=strays, grows=grows,
         )  # fmt: skip
 
     @classmethod
     def from_accuracies(
-        cls, last: float, probed: float, best: float, hand: float, random: float, *,
+        cls, last: float, best: float, hand: float, random: float, *,
         pictures: int, per_class: float, falls: float, strays: float, grows: float,
     ) -> Measured:  # fmt: skip
         """From leave-one-out accuracies of `pictures`; falls: what errors are multiplied with."""
-        last, probed, best, hand, random = (
-            logit(1.0 - (1.0 - p) * falls, pictures) for p in (last, probed, best, hand, random)
+        last, best, hand, random = (
+            logit(1.0 - (1.0 - p) * falls, pictures) for p in (last, best, hand, random)
         )
         base, near_by = (hand + best) / 2, last - max(hand, random)
         p = share(base)
         far = 0.5 * math.erf(-near_by / math.sqrt(2 * (SURE**2 + counting(p, pictures))))
-        return cls(base, last, probed, near_by, far, per_class, strays, grows)
+        return cls(base, last, near_by, far, per_class, strays, grows)
 
 
 def counting(p: float, n: float) -> float:
