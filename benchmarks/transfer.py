@@ -425,7 +425,7 @@ def main() -> None:
         "--development", action="store_true", help="the cases that the constants were set from"
     )
     parser.add_argument("--summary", action="store_true", help="train nothing; print what was found")
-    parser.add_argument("--draws", type=int, help="5 of the cases, 1 of the development cases")
+    parser.add_argument("--draws", type=int, help="5 of the cases, 2 of the development cases")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     kind = "transfer_development.csv" if chosen.development else "transfer.csv"
@@ -440,7 +440,7 @@ def main() -> None:
                 "SIGHTLINE_DATA is not set; it names the folder with cifar10, mnist, magtile, omniglot, ..."
             )
         weights = pretrained(Path(data), source, chosen.pretrained / name)
-        run_grid(cases, chosen.draws or (1 if chosen.development else 5), weights, Path(data), out)
+        run_grid(cases, chosen.draws or (2 if chosen.development else 5), weights, Path(data), out)
     summarize(out, cases)
 
 
