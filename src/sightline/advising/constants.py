@@ -24,9 +24,9 @@ class Blend:
 
         logit(accuracy) = anchor + shift + by_far * far
 
-    anchor: which accuracy of `advising.prediction.Measured` it follows; far is there, too. Of the ways of giving each its
-    anchor that were tried this one had the least regret over the development cases. (A probed stage's own accuracy is
-    the best of several, in part by luck.)
+    anchor: which accuracy of `advising.prediction.Measured` it follows; far is there, too. Of the ways of giving each
+    its anchor that were tried this one had the least regret over the development cases. (A probed stage's own accuracy
+    is the best of several, in part by luck.)
     spread: of what is left over the development cases, beyond the noise of counting, when each is left out in turn;
     freedom: degrees of it.
     """
