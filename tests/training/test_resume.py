@@ -167,6 +167,26 @@ def test_transfer_that_was_killed_ends_with_the_same_bits(fits, shapes, trained,
     assert kills >= 2
 
 
+def test_a_head_measured_before_the_first_checkpoint_is_written_down_once(fits, shapes, trained, tmp_path):
+    settings = {
+        "weights": trained.path,
+        "device": "cpu",
+        "epochs": 4,
+        "batch_size": 16,
+        "strategy": "finetune",
+    }
+    history, limit = tmp_path / "run" / "history.jsonl", time.monotonic() + 120
+    number = fits.start(source=shapes, out=tmp_path / "run", checkpoint_seconds=3600, **settings)
+    while not history.exists() and time.monotonic() < limit:
+        time.sleep(0.01)
+    os.kill(number, signal.SIGKILL)
+    assert fits.end() == -signal.SIGKILL
+    assert not list((tmp_path / "run" / "checkpoints").rglob("state.json"))
+    assert fits(resume=tmp_path / "run", checkpoint_seconds=3600) == 0
+    rows = content(tmp_path / "run")["history"]
+    assert [row["epoch"] for row in rows if "val_loss" in row] == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.full
 def test_two_hundred_kills_change_no_bit(fits, shapes, tmp_path):
     """Over both optimisers, with and without EMA, every augmentation, both precisions, and runs by the clock."""

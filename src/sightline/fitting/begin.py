@@ -145,7 +145,10 @@ def carry_out(fit: Fit, course: Course, job: Job, checkpoint: Checkpoint | None)
         fit.watch.message(f"Resumed at step {state.step:,} of {job.trainer.total_steps():,}.")
     before = sum(row["seconds"] for row in state.history) + state.sums.seconds
     if processes.main:
-        run.cut_history(state.step, state.epoch)
+        if checkpoint is None:  # the head, measured before the first step, will be measured again
+            run.cut_history(-1, -1)
+        else:
+            run.cut_history(state.step, state.epoch)
         with ExitStack() as stack:
             log = stack.enter_context(EventLog(run.path, fit.log)) if fit.log else None
             keeper = Keeper(fit, job, log)
