@@ -103,9 +103,7 @@ def test_what_cannot_be_afforded_is_predicted_by_evidence_alone(digits, trained)
     assert all(p.tried == 0 for p in advice.predictions)
     assert {p.kind: p.minutes for p in advice.predictions}["probe"] < advice.predictions[0].minutes
     told = by_evidence(
-        tuple(p.kind for p in advice.predictions),
-        Measured.of(advice.evidence),
-        advice.evidence.pictures,
+        tuple(p.kind for p in advice.predictions), Measured.of(advice.evidence), advice.evidence.pictures
     )
     assert [p.accuracy for p in advice.predictions] == pytest.approx([share(z) for z in told.mean])
     assert any(line.startswith("Not tried") and "finetune" in line for line in advice.reasons)

@@ -1,10 +1,10 @@
 """The numbers by which measured evidence becomes a prediction, and where each comes from.
 
-None of them was set on the twelve cases of `benchmarks/transfer.py`. BLENDS, RELATED, LIFTS, STRAYS, WIDER were fitted
-to its 29 development cases (`--development`), in which a small residual network that had learned dog, frog, horse, ship
-and truck was transferred to the other classes of CIFAR-10 (as they are, as negatives, with noise), to mnist 0 to 4, the
-digits, omniglot, five flowers, ants and bees; `python benchmarks/transfer_constants.py` prints them. They know pictures
-of 32 pixels, 40 to 3,000 of them, and short trainings: further away the intervals are too narrow.
+None of them was fitted to the CASES of `benchmarks/transfer.py`. BLENDS, RELATED, LIFTS, STRAYS, WIDER were fitted to
+two draws of its 29 development cases (`--development`), in which a small residual network that had learned dog, frog,
+horse, ship and truck was transferred to the other classes of CIFAR-10 (as they are, as negatives, with noise), to mnist
+0 to 4, the digits, omniglot, five flowers, ants and bees; `python benchmarks/transfer_constants.py` prints them. They
+know pictures of 32 pixels, 40 to 3,000 of them, and short trainings: further away the intervals are too narrow.
 """
 
 from __future__ import annotations
