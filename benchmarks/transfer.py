@@ -4,8 +4,8 @@
 
 A resnet10_small of half its widths (308,000 parameters) is trained on the first five classes of CIFAR-10 (14 epochs of
 10,715 pictures, `fit` with its defaults; 3 minutes on one core) unless FOLDER, of an earlier time, holds its run. It is
-transferred to the CASES below, each of them fixed before it was run: few or many pictures, of other classes of the
-same data set or of another domain. In each case five strategies get the same pictures in 5 draws:
+transferred to the CASES of transfer_cases.py: few or many pictures, of other classes of the same data set or of another
+domain. In each case five strategies get the same pictures in 5 draws:
 
     scratch          300 steps of 32 pictures from a random start, the recipe of `fit`
     probe            a linear head on what enters the classifier
@@ -21,9 +21,9 @@ the truth. Where all strategies reach about the same (spread) there is little to
 
     python benchmarks/transfer.py --development     the cases that the constants of `advise` were set from
     python benchmarks/transfer_constants.py         prints those constants
+    python benchmarks/transfer.py --further         twelve more cases, run once when all else was settled
 
-The development cases start from a network that learned the last five classes, and have none of the CASES' classes:
-they are of other classes of the same data sets, or of data sets that the CASES have nothing of.
+The development cases start from a network that learned the last five classes.
 """
 
 from __future__ import annotations
@@ -35,143 +35,21 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transfer_cases import CASES, DEVELOPMENT, FILES, FIRST, FURTHER, LAST, Case, drawn, opened
 
 import sightline
 from sightline.data import ImageDataset
-from sightline.data.dataset import NO_SPLIT, SPLITS
+from sightline.data.dataset import SPLITS
 
 WIDTHS = [16, 32, 64, 128]
-EPOCHS, SIDE, TESTED = 14, 32, 1000
+EPOCHS, SIDE = 14, 32
 SCRATCH_STEPS, FINETUNE_STEPS, BATCH = 300, 200, 32
 STRATEGIES = ("scratch", "probe", "probe@", "finetune", "finetune@")
-FIRST, LAST = tuple(range(5)), tuple(range(5, 10))
-
-
-@dataclass(frozen=True)
-class Case:
-    """`per_class` training pictures (validation included) of `classes` of a data set; None: all there are.
-
-    quadrant: what it was made to be.
-    """
-
-    name: str
-    data: str
-    classes: tuple[int, ...]
-    per_class: int | None
-    quadrant: str
-
-
-CASES = (
-    Case("cifar last five, 10 a class", "cifar10", LAST, 10, "small near"),
-    Case("cifar last five, 30 a class", "cifar10", LAST, 30, "small near"),
-    Case("cifar dog, frog, horse, 20 a class", "cifar10", (5, 6, 7), 20, "small near"),
-    Case("cifar last five, 150 a class", "cifar10", LAST, 150, "large near"),
-    Case("cifar last five, 500 a class", "cifar10", LAST, 500, "large near"),
-    Case("cifar dog, ship, truck, 300 a class", "cifar10", (5, 8, 9), 300, "large near"),
-    Case("mnist 5 to 9, 10 a class", "mnist", LAST, 10, "small far"),
-    Case("magtile, 15 a class", "magtile", tuple(range(6)), 15, "small far"),
-    Case("omniglot, 30 characters", "omniglot", tuple(range(0, 60, 2)), None, "small far"),
-    Case("mnist 5 to 9, 120 a class", "mnist", LAST, 120, "large far"),
-    Case("mnist 5 to 9, 500 a class", "mnist", LAST, 500, "large far"),
-    Case("magtile, all", "magtile", tuple(range(6)), None, "large far"),
-    # Added, before either was run, when two of the twelve above had turned out to have less than 5 points between the
-    # best and the worst strategy: 300 of dog, ship, truck, and 500 digits a class.
-    Case("cifar last five, 100 a class", "cifar10", LAST, 100, "large near"),
-    Case("mnist 5, 8, 9, 100 a class", "mnist", (5, 8, 9), 100, "large far"),
-)
-
-DEVELOPMENT = (
-    Case("cifar first five, 8", "cifar10", FIRST, 8, ""),
-    Case("cifar first five, 15", "cifar10", FIRST, 15, ""),
-    Case("cifar first five, 40", "cifar10", FIRST, 40, ""),
-    Case("cifar first five, 100", "cifar10", FIRST, 100, ""),
-    Case("cifar first five, 250", "cifar10", FIRST, 250, ""),
-    Case("cifar first five, 600", "cifar10", FIRST, 600, ""),
-    Case("cifar airplane, cat, deer, 25", "cifar10", (0, 3, 4), 25, ""),
-    Case("cifar automobile, bird, cat, 200", "cifar10", (1, 2, 3), 200, ""),
-    Case("cifar bird, cat, deer, 60", "cifar10", (2, 3, 4), 60, ""),
-    Case("cifar bird, cat, deer, 400", "cifar10", (2, 3, 4), 400, ""),
-    Case("negative cifar first five, 20", "negative", FIRST, 20, ""),
-    Case("negative cifar first five, 200", "negative", FIRST, 200, ""),
-    Case("mnist 0 to 4, 8", "mnist", FIRST, 8, ""),
-    Case("mnist 0 to 4, 20", "mnist", FIRST, 20, ""),
-    Case("mnist 0 to 4, 60", "mnist", FIRST, 60, ""),
-    Case("mnist 0 to 4, 200", "mnist", FIRST, 200, ""),
-    Case("mnist 0 to 4, 600", "mnist", FIRST, 600, ""),
-    Case("digits, 6", "digits", tuple(range(10)), 6, ""),
-    Case("digits, 25", "digits", tuple(range(10)), 25, ""),
-    Case("digits, 100", "digits", tuple(range(10)), 100, ""),
-    Case("omniglot, 12 other characters", "omniglot", tuple(range(61, 84, 2)), None, ""),
-    Case("omniglot, 35 other characters", "omniglot", tuple(range(61, 131, 2)), None, ""),
-    Case("flowers, 12", "flowers5", tuple(range(5)), 12, ""),
-    Case("flowers, 60", "flowers5", tuple(range(5)), 60, ""),
-    Case("flowers, 200", "flowers5", tuple(range(5)), 200, ""),
-    Case("ants and bees, 30", "hymenoptera", (0, 1), 30, ""),
-    Case("ants and bees, all", "hymenoptera", (0, 1), None, ""),
-    Case("noisy cifar first five, 30", "noisy", FIRST, 30, ""),
-    Case("noisy cifar first five, 300", "noisy", FIRST, 300, ""),
-)
-
-FILES = {
-    "cifar10": "cifar10/cifar10.tar.gz",
-    "omniglot": "omniglot/omniglot.tar.gz",
-    "mnist": "mnist/mnist.npz",
-    "magtile": "magtile",
-    "flowers5": "flowers5",
-    "hymenoptera": "hymenoptera",
-}
-
-
-def opened(name: str, root: Path) -> ImageDataset:
-    """A data set by its name in a Case; `negative` and `noisy` are made of CIFAR-10."""
-    if name == "digits":
-        return sightline.make_splits(sightline.open_dataset("digits"), seed=0, val=0.01, test=0.4)
-    if name not in ("negative", "noisy"):
-        return sightline.open_dataset(root / FILES[name])
-    from sightline.data.dataset import Arrays
-
-    whole = sightline.open_dataset(root / FILES["cifar10"])
-    rng = np.random.default_rng(0)
-    chosen = [
-        rng.choice(np.flatnonzero((whole.targets == target) & (whole.splits == split)), 400, replace=False)
-        for target in FIRST
-        for split in (SPLITS.index("train"), SPLITS.index("test"))
-    ]
-    part = whole.subset(np.sort(np.concatenate(chosen)))
-    pixels = np.stack([part.read_pixels(i) for i in range(len(part))])
-    if name == "negative":
-        pixels = 255 - pixels
-    else:
-        pixels = np.clip(pixels + rng.normal(0, 60, pixels.shape), 0, 255).astype(np.uint8)
-    return ImageDataset(Arrays([(name, pixels)]), part.targets, part.classes, splits=part.splits, name=name)
-
-
-def drawn(whole: ImageDataset, case: Case, draw: int) -> ImageDataset:
-    """The training pictures of a draw and the test pictures of the case, with the case's classes alone."""
-    part = whole.subset(np.isin(whole.targets, case.classes))
-    table = np.full(len(whole.classes), -1, dtype=np.int32)
-    table[list(case.classes)] = np.arange(len(case.classes))
-    part.targets, part.classes, part.name = (
-        table[part.targets],
-        tuple(whole.classes[c] for c in case.classes),
-        case.name,
-    )
-    rng = np.random.default_rng([draw, *case.name.encode()])
-    train = np.isin(part.splits, [SPLITS.index("train"), SPLITS.index("val")])
-    tested = np.flatnonzero(part.splits == SPLITS.index("test"))
-    fixed = np.random.default_rng([*case.name.encode()])
-    tested = fixed.permutation(tested)[:TESTED]
-    codes = np.full(len(part), NO_SPLIT)
-    codes[tested] = SPLITS.index("test")
-    for target in range(len(part.classes)):
-        known = rng.permutation(np.flatnonzero(train & (part.targets == target)))
-        codes[known[: case.per_class]] = SPLITS.index("train")
-    return part.with_splits(codes).subset(codes != NO_SPLIT)
 
 
 def settings_of(strategy: str, weights: Path, dataset: ImageDataset, draw: int) -> dict[str, Any]:
@@ -214,7 +92,7 @@ def measured(dataset: ImageDataset, weights: Path, draw: int) -> tuple[dict[str,
     from sightline.advising.advice import stages_of
     from sightline.advising.evidence import looked_at, measure
     from sightline.advising.prediction import Measured
-    from sightline.advising.trials import run_trials, tried_recipe
+    from sightline.advising.trials import rounds_for, run_trials, tried_recipe
     from sightline.api import compose
     from sightline.features.embedding_network import open_network
     from sightline.training.plan import Planner, gather_facts
@@ -232,7 +110,8 @@ def measured(dataset: ImageDataset, weights: Path, draw: int) -> tuple[dict[str,
         recipe = compose(None, settings_of(kind + stages.get(kind, ""), weights, dataset, draw))
         recipes[kind] = tried_recipe(Planner(recipe, facts, "cpu").plan()[0], len(train))
     between = time.process_time()
-    trials = run_trials(looked_at(train, draw), recipes, draw)
+    looked = looked_at(train, draw)
+    trials = run_trials(looked, recipes, draw, rounds=rounds_for(len(looked)))
     by_stage = {depth.layer: depth for depth in found.depths}
     total = sum(found.counts)
     now, later = found.curve.error(found.pictures)[0], found.curve.error(total)[0]
@@ -257,7 +136,15 @@ def measured(dataset: ImageDataset, weights: Path, draw: int) -> tuple[dict[str,
         "trying_seconds": round(time.process_time() - between, 2),
     }
     row = {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}
-    return row | {"trials": json.dumps(asdict(trials) | {"seconds": 0.0})}, stages
+    return row | {"trials": trials_as_text(trials)}, stages
+
+
+def trials_as_text(trials: Any) -> str:
+    """For a cell of the CSV."""
+    plain = asdict(trials) | {"seconds": 0.0}
+    plain["accuracies"] = [round(p, 5) for p in trials.accuracies]
+    plain["covariance"] = [[float(f"{v:.4g}") for v in one] for one in trials.covariance]
+    return json.dumps(plain)
 
 
 def pretrained(root: Path, classes: Sequence[int], folder: Path) -> Path:
@@ -301,20 +188,21 @@ def evidence_file(out: Path) -> Path:
 
 
 def run_grid(cases: Sequence[Case], draws: int, weights: Path, root: Path, out: Path) -> None:
-    """Measure every draw of every case, and train every strategy on it, where `out` does not have that yet."""
+    """Measure every draw of every case, and train every strategy on it, as far as `out` does not have that yet."""
     done = {(row["case"], row["draw"], row["strategy"]) for row in known_rows(out)}
     seen = {(row["case"], row["draw"]) for row in known_rows(evidence_file(out))}
     sets: dict[str, ImageDataset] = {}
     for draw in range(draws):
         for case in cases:
             left = [s for s in STRATEGIES if (case.name, str(draw), s) not in done]
-            if not left:
+            known = (case.name, str(draw)) in seen
+            if known and not left:
                 continue
             if case.data not in sets:
                 sets[case.data] = opened(case.data, root)
             dataset = drawn(sets[case.data], case, draw)
             row, stages = measured(dataset, weights, draw)
-            if (case.name, str(draw)) not in seen:
+            if not known:
                 add_row(evidence_file(out), {"case": case.name, "draw": draw} | row)
             for strategy in left:
                 stage = stages.get(strategy, "")
@@ -424,15 +312,17 @@ def main() -> None:
     parser.add_argument(
         "--development", action="store_true", help="the cases that the constants were set from"
     )
+    parser.add_argument("--further", action="store_true", help="the cases that nothing was settled by")
     parser.add_argument("--summary", action="store_true", help="train nothing; print what was found")
-    parser.add_argument("--draws", type=int, help="5 of the cases, 2 of the development cases")
+    parser.add_argument("--draws", type=int, help="5, and 2 of the development cases")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    kind = "transfer_development.csv" if chosen.development else "transfer.csv"
-    out = chosen.out or Path(__file__).with_name(kind)
-    cases, source, name = (CASES, FIRST, "pretrained_first")
+    cases, source, name, kind = CASES, FIRST, "pretrained_first", "transfer.csv"
+    if chosen.further:
+        cases, kind = FURTHER, "transfer_further.csv"
     if chosen.development:
-        cases, source, name = (DEVELOPMENT, LAST, "pretrained_last")
+        cases, source, name, kind = DEVELOPMENT, LAST, "pretrained_last", "transfer_development.csv"
+    out = chosen.out or Path(__file__).with_name(kind)
     if not chosen.summary:
         data = os.environ.get("SIGHTLINE_DATA")
         if not data:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transfer import STRATEGIES, TESTED, evidence_file, known_rows, scaled, tried
+from transfer import STRATEGIES, evidence_file, known_rows, scaled, tried
+from transfer_cases import TESTED
 
 from sightline.advising import combined
 from sightline.advising.combined import observed
@@ -31,9 +32,10 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
     """The constants of `sightline.advising.constants`, by name, from evidence and what was reached (rows, strategies).
 
     A Blend is a ridge regression of what a strategy reached on its terms, all on the scale of logits and weighted by
-    the pictures counted; the penalty, of five, by leaving out one case at a time. A lift is the weighted mean by which
-    the truth exceeds what the trial's count and the learning curve give. The spreads are what makes the gaps of cases
-    left out as large as they should be; RELATED is what makes the gaps of all strategies together the likeliest.
+    the pictures counted; the penalty, of five, by leaving out one case at a time. A lift is the slope, on how steep the
+    learning curve is, of that by which the truth exceeds what the trial's count and the curve give. The spreads are
+    what makes the gaps of cases left out as large as they should be; RELATED is what makes the gaps of all strategies
+    together the likeliest.
     """
     wanted = np.array([[logit(p, TESTED) for p in accuracies] for accuracies in truth])
     kept = np.clip(truth, 0.01, 0.99)
@@ -43,11 +45,11 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
     counted = counting(kept, np.array([[int(r["pictures"])] for r in rows]))
     far = np.array([m.far for m in known])
     trials = [observed(tried(r), m.grows) for r, m in zip(rows, known, strict=True)]
-    further = np.log([m.grows for m in known])
-    x, ones = np.column_stack([np.ones(len(far)), far]), np.ones((len(far), 1))
+    steep = np.array([m.steep for m in known])
+    x = np.column_stack([np.ones(len(far)), far])
     cases = np.array([r["case"] for r in rows])
 
-    gaps = np.empty(wanted.shape)
+    gaps, freedom = np.empty(wanted.shape), len(set(cases)) - x.shape[1]
     blends, lifts, strays = {}, {}, {}
     for k, kind in enumerate(STRATEGIES):
         anchor = BLENDS[kind].anchor
@@ -59,12 +61,13 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
         penalty = min(losses, key=lambda p, known=losses: known[p])  # type: ignore[misc]
         shift, by_far = solved(x, y, variance, penalty)
         gaps[:, k] = left_out(x, y, variance, penalty, cases)
-        blends[kind] = Blend(anchor, shift, by_far, spread_of(gaps[:, k], variance), len(set(cases)) - 2)
+        spread = spread_of(gaps[:, k], variance, steep**0.5)
+        blends[kind] = Blend(anchor, shift, by_far, spread, freedom)
         y = wanted[:, k] - [found[k] for found, _ in trials]
         variance = noise[:, k] + [covariance[k, k] for _, covariance in trials]
-        lifts[kind] = float(solved(ones, y, variance, 0.0)[0])
-        strays[kind] = spread_of(left_out(ones, y, variance, 0.0, cases), variance, further)
-    spreads = np.array([blend.spread for blend in blends.values()])
+        lifts[kind] = float(solved(steep[:, None], y, variance, 0.0)[0])
+        strays[kind] = spread_of(left_out(steep[:, None], y, variance, 0.0, cases), variance, steep)
+    spreads = np.outer(steep**0.5, [blend.spread for blend in blends.values()])
     related = max(RELATIONS, key=lambda r: likelihood(float(r), gaps, spreads, alike, counted, noise))
     return {"BLENDS": blends, "RELATED": float(related), "LIFTS": lifts, "STRAYS": strays}
 
@@ -87,10 +90,10 @@ def left_out(
     return gaps
 
 
-def spread_of(gaps: np.ndarray, variance: np.ndarray, further: np.ndarray | float = 1.0) -> float:
-    """What has to be added to the noise, times `further`, to make the gaps as large as they are."""
-    spreads = np.arange(0.02, 2.0, 0.01)
-    return float(next((s for s in spreads if (gaps**2 / (variance + (s * further) ** 2)).mean() <= 1.0), 2.0))
+def spread_of(gaps: np.ndarray, variance: np.ndarray, times: np.ndarray) -> float:
+    """What has to be added to the noise, each by so many times, to make the gaps as large as they are."""
+    spreads = np.arange(0.02, 3.0, 0.01)
+    return float(next((s for s in spreads if (gaps**2 / (variance + (s * times) ** 2)).mean() <= 1.0), 3.0))
 
 
 def likelihood(
@@ -103,8 +106,8 @@ def likelihood(
 ) -> float:
     """The log likelihood of the gaps (cases, strategies) with that correlation of what is beyond counting."""
     total = 0.0
-    for gap, common, own in zip(gaps, counted**0.5, noise, strict=True):
-        beyond = np.where(np.eye(len(gap)) > 0, 1.0, related) * np.outer(spreads, spreads)
+    for gap, spread, common, own in zip(gaps, spreads, counted**0.5, noise, strict=True):
+        beyond = np.where(np.eye(len(gap)) > 0, 1.0, related) * np.outer(spread, spread)
         covariance = beyond + alike * np.outer(common, common) + np.diag(own)
         total -= 0.5 * (np.linalg.slogdet(covariance)[1] + gap @ np.linalg.solve(covariance, gap))
     return total

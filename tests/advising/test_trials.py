@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +17,7 @@ from sightline.advising.trials import (
     affordable,
     can_be_tried,
     folds_of,
+    rounds_for,
     run_trials,
     still_racing,
     tried_recipe,
@@ -70,14 +74,45 @@ def test_every_strategy_is_tested_on_the_same_pictures_after_training_on_the_oth
     found = run_trials(digits, recipes_for(digits, settings, "probe", "finetune"))
     assert found.kinds == ("probe", "finetune")
     assert found.tested == (60, 60)
-    assert 30 < min(found.right) <= max(found.right) <= 60
-    assert found.right[0] - found.right[1] == found.only[0][1] - found.only[1][0]
+    assert 0.5 < min(found.accuracies) <= max(found.accuracies) < 1
     assert [row[0] for row in seen] == ["probe", "finetune"] * FOLDS
     for one, other in zip(seen[::2], seen[1::2], strict=True):
         assert one[1:3] == other[1:3]
         assert not one[1] & set(one[2])
         assert other[3] == 2 * 4  # of all 60 pictures, as in earnest
     assert sorted(ref for row in seen[::2] for ref in row[2]) == sorted(digits.refs())
+
+
+def test_further_rounds_divide_the_pictures_anew_and_average_the_answers(digits, settings, monkeypatch):
+    held, answers = [], []
+    tested = module.tested
+
+    def noted(train, places, half, recipe):
+        held.append(places)
+        answers.append(np.zeros(len(train)))
+        answers[-1][places] = tested(train, places, half, recipe)
+        return answers[-1][places]
+
+    monkeypatch.setattr(module, "tested", noted)
+    recipes = recipes_for(digits, settings, "probe")
+    found = run_trials(digits, recipes, seed=3, rounds=3)
+    assert len(held) == 3 * FOLDS
+    for one in range(3):
+        mine = held[one * FOLDS : (one + 1) * FOLDS]
+        assert np.array_equal(np.sort(np.concatenate(mine)), np.arange(60))
+    assert not np.array_equal(held[0], held[FOLDS])
+    shares = np.sum(answers, axis=0) / 3
+    assert set(np.round(shares * 3, 9)) - {0.0, 3.0}  # some pictures are right after some trainings alone
+    assert (found.rounds, found.tested) == (3, (60,))
+    assert found.accuracies[0] == pytest.approx((shares.sum() + 0.5) / 61)
+    spread = (
+        np.append(shares, [0.5]).var() + 0.25 / 61
+    )  # the picture more is right or wrong, not half of both
+    assert found.covariance[0][0] == pytest.approx(spread / 60)
+
+
+def test_few_pictures_are_divided_more_often():
+    assert [rounds_for(n) for n in (4, 40, 83, 84, 125, 126, 1000)] == [3, 3, 3, 2, 2, 1, 1]
 
 
 def test_what_is_tested_did_not_choose_the_epoch(digits, settings):
@@ -149,9 +184,39 @@ def test_who_is_clearly_worse_is_out_of_the_race():
     good[20:] = bad[20:] = close[20:] = np.nan
     right = {"good": good, "bad": bad, "close": close}
     assert still_racing(right, list(right)) == ["good", "close"]
-    found = Trials.of(right)
-    assert (found.tested, found.right) == ((20, 20, 20), (20, 0, 19))
-    assert found.only == ((0, 20, 1), (0, 0, 0), (0, 19, 0))
+    assert still_racing(right, ["bad", "close"]) == ["close"]
+
+
+def test_covariance_of_what_was_counted():
+    """100 pictures, 80 and 70 right, of which 15 and 5 are right with one strategy alone."""
+    one, other = np.zeros(100), np.zeros(100)
+    one[:80], other[15:85] = 1, 1
+    other[80:85], other[5:10] = 1, 0
+    other[15:20] = 1
+    assert (one.sum(), other.sum()) == (80, 70)
+    found = Trials.of({"one": one, "other": other})
+    p, q = 80.5 / 101, 70.5 / 101
+    assert found.accuracies == pytest.approx((p, q))
+    covariance = np.array(found.covariance)
+    assert covariance.diagonal() == pytest.approx([p * (1 - p) / 100, q * (1 - q) / 100])
+    alone = (one > other).sum(), (other > one).sum()
+    assert alone == (15, 5)
+    difference = 21 / 101 - 0.1**2  # the variance of right minus right, of a picture
+    assert covariance[0, 1] == pytest.approx((p * (1 - p) + q * (1 - q) - difference) / 2 / 100)
+    assert np.linalg.eigvalsh(covariance).min() > 0
+
+
+def test_of_a_strategy_out_of_the_race_half_of_the_pictures_count():
+    whole = np.tile([1.0, 1, 1, 0], 20)
+    half = np.where(np.arange(80) < 40, whole, np.nan)
+    found = Trials.of({"whole": whole, "half": half})
+    assert found.tested == (80, 40)
+    assert found.accuracies == pytest.approx((60.5 / 81, 30.5 / 41))
+    p, q = found.accuracies
+    # The same answers: they differ on none of 40 pictures but the one that is added.
+    same = (p * (1 - p) + q * (1 - q) - 1 / 41) / 2
+    assert found.covariance[0][1] == pytest.approx(same / 80)
+    assert Trials.from_dict(json.loads(json.dumps(asdict(found)))) == found
 
 
 def test_the_quickest_are_tried_first():

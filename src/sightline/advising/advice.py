@@ -23,6 +23,7 @@ from sightline.advising.trials import (
     Trials,
     affordable,
     can_be_tried,
+    rounds_for,
     run_trials,
     seconds_to_read,
     tried_recipe,
@@ -193,7 +194,9 @@ def advise(
     }
     afforded = affordable(costs, trying) if can_be_tried(looked) else []
     wanted = {kind: recipes[kind] for kind in kinds if kind in afforded}
-    trials = run_trials(looked, wanted, recipe.seed, watch) if wanted else None
+    once = sum(costs[kind] for kind in wanted)
+    rounds = max(1, min(rounds_for(len(looked)), int(trying / once))) if wanted else 0
+    trials = run_trials(looked, wanted, recipe.seed, watch, rounds) if wanted else None
 
     measured = Measured.of(evidence)
     told = combined(tuple(kinds), measured, evidence.pictures, trials)
@@ -305,7 +308,8 @@ def reasons_of(advice: Advice) -> list[str]:
         lines.append(f"Runner-up: {advice.runner_up.name}, {spelled(advice.runner_up)}.")
     if advice.trials is not None:
         kinds, held = ", ".join(advice.trials.kinds), max(advice.trials.tested)
-        lines.append(f"Tried on {held:,} of the training pictures, {FOLDS} folds: {kinds}.")
+        often = f", divided {advice.trials.rounds} times" if advice.trials.rounds > 1 else ""
+        lines.append(f"Tried on {held:,} of the training pictures, {FOLDS} folds{often}: {kinds}.")
     untried = [p.name for p in advice.predictions if not p.tried]
     if untried:
         lines.append(

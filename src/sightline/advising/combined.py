@@ -1,9 +1,11 @@
 """What every strategy will reach, from the evidence and from the trials: one normal distribution of logits.
 
 The evidence gives a mean and a covariance of all strategies (`Blend`): in part they go wrong together, as their
-predictions rest on the same pictures and the same data set. The trials then are an observation of it: of each strategy
-that was tried the logit of what was counted, with a covariance that has the noise of counting, picture against picture,
-and what a trial strays beyond that: the further, the more the learning curve makes of it. The posterior is
+predictions rest on the same pictures and the same data set. The steeper the learning curve, the less sure that is: more
+is still to be learned, and one strategy learns it sooner than another. The trials then are an observation of it: of
+each strategy that was tried the logit of what was counted, with a covariance that has the noise of counting, picture
+against picture, and what a trial strays beyond that: the further, the more the learning curve makes of it. The
+posterior is
 
     mean = prior + P (P_tt + S)^-1 (observed - prior_t)     covariance = P - P_t (P_tt + S)^-1 P_t'
 
@@ -14,7 +16,6 @@ tried, those that were tell something. Where evidence and trials contradict each
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +49,7 @@ def combined(kinds: tuple[str, ...], measured: Measured, pictures: int, trials: 
     """Of the strategies `kinds`. pictures: how many the evidence rests on. trials: of some of them."""
     told = by_evidence(kinds, measured, pictures)
     if trials is not None:
-        told = updated(told, trials, measured.grows)
+        told = updated(told, trials, measured)
     # What bringing all of it to more pictures than were looked at adds is the same for every strategy.
     wider = 1.0 if trials is None else WIDER
     return Told(kinds, told.mean, told.covariance * wider**2 + measured.strays**2)
@@ -58,7 +59,7 @@ def by_evidence(kinds: tuple[str, ...], measured: Measured, pictures: int) -> To
     """Before any trial."""
     blends = [BLENDS[kind] for kind in kinds]
     mean = np.array([getattr(measured, b.anchor) + b.shift + b.by_far * measured.far for b in blends])
-    spread = np.array([blend.spread for blend in blends])
+    spread = np.array([blend.spread for blend in blends]) * measured.steep**0.5
     related = np.where(np.eye(len(kinds)) > 0, 1.0, RELATED)
     ends = HALF / pictures
     counted = np.array([counting(min(max(share(z), ends), 1 - ends), pictures) for z in mean]) ** 0.5
@@ -71,15 +72,14 @@ def alike(kinds: tuple[str, ...]) -> NDArray[np.float64]:
     return np.array([[1.0 if a == b != "base" else SHARED for a in anchors] for b in anchors])
 
 
-def updated(told: Told, trials: Trials, grows: float) -> Told:
-    """After the trials. grows: what errors are multiplied with from what a trial trained on to all pictures."""
+def updated(told: Told, trials: Trials, measured: Measured) -> Told:
+    """After the trials."""
     from scipy.stats import chi2
 
     rows = [told.kinds.index(kind) for kind in trials.kinds]
-    found, noise = observed(trials, grows)
-    further = math.log(grows)
-    noise += np.diag([(STRAYS[kind] * further) ** 2 for kind in trials.kinds])
-    found += [LIFTS[kind] for kind in trials.kinds]
+    found, noise = observed(trials, measured.grows)
+    noise += np.diag([(STRAYS[kind] * measured.steep) ** 2 for kind in trials.kinds])
+    found += [LIFTS[kind] * measured.steep for kind in trials.kinds]
     gap = found - told.mean[rows]
     surprise = float(gap @ np.linalg.solve(told.covariance[np.ix_(rows, rows)] + noise, gap))
     # Where both contradict each other beyond chance the evidence misleads: its covariance grows until they agree.
@@ -91,19 +91,9 @@ def updated(told: Told, trials: Trials, grows: float) -> Told:
 
 
 def observed(trials: Trials, grows: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(logits (k,) of what the strategies tried would reach with all pictures, the covariance (k, k) of counting).
-
-    Of two strategies that were tested on the same pictures, the covariance of their accuracies follows from those that
-    only one of them had right; one picture more counts as such, or few pictures would say that nothing differs.
-    """
-    tested, right = np.array(trials.tested, float), np.array(trials.right, float)
-    accuracy = (right + HALF) / (tested + 2 * HALF)
-    shared = np.minimum.outer(tested, tested)
-    only = np.array(trials.only, float)
-    unlike = (only + only.T + 1) / (shared + 1) - ((only - only.T) / shared) ** 2
-    own = accuracy * (1 - accuracy)
-    same = (own[:, None] + own - unlike) / 2
-    np.fill_diagonal(same, own)
-    found = np.array([logit(1 - (1 - p) * grows, n) for p, n in zip(accuracy, tested, strict=True)])
-    # Those tested on fewer pictures were tested on some of the others': the covariance of two means.
-    return found, same / np.maximum.outer(tested, tested) / np.outer(own, own)
+    """(logits (k,) of what the strategies tried would reach with all pictures, the covariance (k, k) of counting)."""
+    accuracies = np.array(trials.accuracies)
+    pairs = zip(trials.accuracies, trials.tested, strict=True)
+    found = np.array([logit(1 - (1 - p) * grows, n) for p, n in pairs])
+    slope = accuracies * (1 - accuracies)
+    return found, np.array(trials.covariance) / np.outer(slope, slope)

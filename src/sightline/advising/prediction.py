@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sightline.advising.constants import FOLDS, HURRY, NEAR, SURE
+from sightline.advising.constants import FLATTEST, FOLDS, HURRY, NEAR, SURE
 from sightline.advising.evidence import Evidence
 from sightline.training.recipe import Recipe
 
@@ -78,7 +78,8 @@ class Measured:
     near_by: by how much last is better than the better of hand-crafted features and random weights; above 0 the
     network's old pictures are like the new ones. far: the probability that they are not, less a half, as near_by rests
     on so few pictures. per_class: pictures a class. strays: what bringing it to another number of pictures adds to the
-    uncertainty. grows: what errors are multiplied with from the pictures that a trial trains on to all of them.
+    uncertainty. grows: what errors are multiplied with from the pictures that a trial trains on to all of them; steep:
+    by how much their logarithm falls on that way.
     """
 
     base: float
@@ -88,6 +89,10 @@ class Measured:
     per_class: float
     strays: float
     grows: float
+
+    @property
+    def steep(self) -> float:
+        return max(-math.log(self.grows), FLATTEST)
 
     @classmethod
     def of(cls, evidence: Evidence) -> Measured:

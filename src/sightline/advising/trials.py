@@ -4,6 +4,9 @@ Of FOLDS folds each is held back once; every strategy is trained on the others, 
 earnest. Training chooses its best epoch by validation pictures. Here one half of the fold chooses the epoch that the
 other half is tested at, and the other way round: so every picture is tested once, and none chose what it tests.
 
+Few pictures are divided anew in further rounds: of each picture is counted how often it was answered right. That leaves
+the luck of which pictures there are, and takes away most of that of which of them a training had.
+
 A strategy that is clearly worse than the best so far, picture against picture, needs no further folds.
 """
 
@@ -21,7 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from sightline.advising.constants import CLEARLY, FOLDS
+from sightline.advising.constants import CLEARLY, ENOUGH, FOLDS, ROUNDS
+from sightline.advising.prediction import HALF
 from sightline.data import ImageDataset
 from sightline.data.dataset import SPLITS
 from sightline.pipeline.cache import read_all
@@ -34,38 +38,57 @@ from sightline.training.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """How the strategies did. kinds: those tried, k of them; tested, right: pictures, each once, and right answers.
+    """How the strategies did. kinds: those tried, k of them; tested (k,): pictures that each was tested on.
 
-    only[i][j]: of the pictures that i and j were both tested on, those that i had right and j wrong.
-    seconds: of all of it.
+    accuracies (k,): the shares of right answers, where one picture more is half right; covariance (k, k): of them, for
+    other pictures of the same kind. rounds: how often the pictures were divided. seconds: of all of it.
     """
 
     kinds: tuple[str, ...]
     tested: tuple[int, ...]
-    right: tuple[int, ...]
-    only: tuple[tuple[int, ...], ...]
-    seconds: float
+    accuracies: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]
+    rounds: int = 1
+    seconds: float = 0.0
 
     @classmethod
-    def of(cls, right: Mapping[str, NDArray[np.float64]], seconds: float = 0.0) -> Trials:
-        """From what each strategy had right, (n,): 1 or 0, and NaN where it was not tested."""
+    def of(cls, right: Mapping[str, NDArray[np.float64]], rounds: int = 1, seconds: float = 0.0) -> Trials:
+        """From how often each strategy had each picture right, (n,): 0..1, and NaN where it was not tested.
+
+        Of two strategies that were tested on the same pictures, the covariance follows from the pictures that they
+        differ on. One picture more, that only one of both has right, counts with them, or few pictures would say that
+        nothing differs.
+        """
         rows = np.array(list(right.values()))
         known = ~np.isnan(rows)
-        good, bad = np.where(known, rows == 1, False), np.where(known, rows == 0, False)
-        only = good.astype(int) @ bad.astype(int).T
+        there = known.astype(float)
+        answers = np.where(known, rows, 0.0)
+        tested, squares = there.sum(1), answers**2
+        accuracies = (answers.sum(1) + HALF) / (tested + 2 * HALF)
+        own = (squares.sum(1) + HALF) / (tested + 2 * HALF) - accuracies**2
+        shared = there @ there.T
+        ahead = answers @ there.T - there @ answers.T
+        apart = squares @ there.T + there @ squares.T - 2 * answers @ answers.T
+        unlike = (apart + 1) / (shared + 1) - (ahead / shared) ** 2
+        same = (own[:, None] + own - unlike) / 2
+        np.fill_diagonal(same, own)
+        # Those tested on fewer pictures were tested on some of the others': the covariance of two means.
+        covariance = same / np.maximum.outer(tested, tested)
         return cls(
             tuple(right),
             tuple(known.sum(1).tolist()),
-            tuple(good.sum(1).tolist()),
-            tuple(tuple(row) for row in only.tolist()),
+            tuple(accuracies.tolist()),
+            tuple(tuple(row) for row in covariance.tolist()),
+            rounds,
             seconds,
         )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Trials:
         """Back from plain data."""
-        lists = {key: tuple(data[key]) for key in ("kinds", "tested", "right")}
-        return cls(**lists, only=tuple(tuple(row) for row in data["only"]), seconds=data["seconds"])
+        lists = {key: tuple(data[key]) for key in ("kinds", "tested", "accuracies")}
+        covariance = tuple(tuple(row) for row in data["covariance"])
+        return cls(**lists, covariance=covariance, rounds=data["rounds"], seconds=data["seconds"])
 
 
 def affordable(costs: Mapping[str, float], seconds: float) -> list[str]:
@@ -83,22 +106,36 @@ def can_be_tried(train: ImageDataset) -> bool:
     return len(train) >= 2 * FOLDS and int((train.class_counts() >= 2).sum()) >= 2
 
 
+def rounds_for(pictures: int) -> int:
+    """How often so few pictures are to be divided: until there are ENOUGH answers, ROUNDS times at most."""
+    return min(ROUNDS, max(1, ENOUGH // pictures))
+
+
 def run_trials(
-    train: ImageDataset, recipes: Mapping[str, Recipe], seed: int = 0, watcher: Quiet | None = None
+    train: ImageDataset,
+    recipes: Mapping[str, Recipe],
+    seed: int = 0,
+    watcher: Quiet | None = None,
+    rounds: int = 1,
 ) -> Trials:
     """Of the strategies with these complete recipes, on readable pictures `train`; see `can_be_tried`."""
     watch, begun = watcher or Quiet(), time.perf_counter()
-    folds, halves = folds_of(train.targets, np.random.default_rng(seed))
-    right = {kind: np.full(len(train), np.nan) for kind in recipes}
+    rng = np.random.default_rng(seed)
+    right, asked = (np.zeros((len(recipes), len(train))) for _ in range(2))
     racing = list(recipes)
-    for fold in range(FOLDS):
-        held = np.flatnonzero(folds == fold)
-        watch.message(f"Trying {', '.join(racing)}: fold {fold + 1} of {FOLDS}.")
-        for kind in racing:
-            with torch.random.fork_rng(devices=[]):
-                right[kind][held] = tested(train, held, halves[held], recipes[kind])
-        racing = still_racing(right, racing)
-    return Trials.of(right, time.perf_counter() - begun)
+    for one in range(rounds):
+        folds, halves = folds_of(train.targets, rng)
+        for fold in range(FOLDS):
+            held = np.flatnonzero(folds == fold)
+            watch.message(f"Trying {', '.join(racing)}: part {one * FOLDS + fold + 1} of {rounds * FOLDS}.")
+            for kind in racing:
+                row = list(recipes).index(kind)
+                with torch.random.fork_rng(devices=[]):
+                    right[row, held] += tested(train, held, halves[held], recipes[kind])
+                asked[row, held] += 1
+            shares = np.divide(right, asked, out=np.full_like(right, np.nan), where=asked > 0)
+            racing = still_racing(dict(zip(recipes, shares, strict=True)), racing)
+    return Trials.of(dict(zip(recipes, shares, strict=True)), rounds, time.perf_counter() - begun)
 
 
 def tried_recipe(complete: Recipe, pictures: int) -> Recipe:
@@ -176,11 +213,10 @@ class Fold(Quiet):
 
 def still_racing(right: Mapping[str, NDArray[np.float64]], racing: list[str]) -> list[str]:
     """Those of `racing` that are not clearly worse than the best of them: by McNemar's count, plus one against luck."""
-    so_far = Trials.of({kind: right[kind] for kind in racing})
-    best = int(np.argmax(so_far.right))
+    best = max((right[kind] for kind in racing), key=np.nansum)
 
-    def behind(i: int) -> float:
-        lost, won = so_far.only[best][i], so_far.only[i][best]
-        return float((lost - won) / (lost + won + 1) ** 0.5)
+    def behind(kind: str) -> float:
+        ahead = best - right[kind]
+        return float(np.nansum(ahead) / (np.nansum(ahead**2) + 1) ** 0.5)
 
-    return [kind for i, kind in enumerate(racing) if behind(i) < CLEARLY]
+    return [kind for kind in racing if behind(kind) < CLEARLY]
