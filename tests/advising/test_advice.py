@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 import sightline
 from sightline.advising import Advice
+from sightline.advising import advice as module
 from sightline.advising.advice import advise, changes_of, stages_of
 from sightline.advising.combined import by_evidence
 from sightline.advising.evidence import measure, random_twin
@@ -108,6 +109,17 @@ def test_what_cannot_be_afforded_is_predicted_by_evidence_alone(digits, trained)
     assert [p.accuracy for p in advice.predictions] == pytest.approx([share(z) for z in told.mean])
     assert any(line.startswith("Not tried") and "finetune" in line for line in advice.reasons)
     assert Advice.from_dict(advice.to_dict()).to_dict() == advice.to_dict()
+
+
+def test_few_pictures_are_divided_as_often_as_there_is_time(digits, trained, monkeypatch):
+    few = digits.split("train").subset(np.arange(40))
+    rounds = []
+    # Five strategies, two folds, ten seconds each: 100 seconds a round, and the reading.
+    monkeypatch.setattr(module, "seconds_of", lambda *_: 10.0)
+    monkeypatch.setattr(module, "run_trials", lambda *arguments: rounds.append(arguments[-1]))
+    for trying in (150.0, 250.0, 1000.0):
+        advise(few, compose(None, CHEAP | {"weights": str(trained.path)}), trying=trying)
+    assert rounds == [1, 2, 3]
 
 
 def test_what_takes_too_long_is_not_advised(digits, trained):
