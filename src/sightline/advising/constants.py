@@ -43,7 +43,7 @@ class Blend:
 BLENDS = {
     "scratch": Blend("base", -0.03, 0.74, 1.14, 27),
     "probe": Blend("last", 0.02, 0.18, 0.02, 27),
-    "probe@": Blend("last", -0.07, 0.01, 0.42, 27),
+    "probe@": Blend("last", -0.07, 0.01, 0.43, 27),
     "finetune": Blend("base", 0.13, -0.11, 0.68, 27),
     "finetune@": Blend("last", 0.15, 0.22, 0.35, 27),
 }
@@ -54,8 +54,8 @@ RELATED = 0.05
 # Of a trial: what is added to the logit that its count and the learning curve give; and how much it strays beyond the
 # noise of counting when each development case is left out in turn; both for each unit by which the curve lets the
 # logarithm of errors fall. The curve is a probe's: that of another strategy may be much steeper or flatter.
-LIFTS = {"scratch": 0.57, "probe": 0.32, "probe@": -0.04, "finetune": 0.02, "finetune@": 0.49}
-STRAYS = {"scratch": 1.01, "probe": 0.42, "probe@": 0.58, "finetune": 1.43, "finetune@": 1.21}
+LIFTS = {"scratch": 0.57, "probe": 0.32, "probe@": -0.04, "finetune": 0.01, "finetune@": 0.48}
+STRAYS = {"scratch": 1.01, "probe": 0.42, "probe@": 0.57, "finetune": 1.44, "finetune@": 1.21}
 # Curves are not flatter than this: the flattest of the development cases.
 FLATTEST = 0.05
 # What the spreads of evidence and trials together are multiplied with, as both are counted on the same pictures.
