@@ -35,7 +35,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,7 @@ def measured(dataset: ImageDataset, weights: Path, draw: int) -> tuple[dict[str,
         "depth": found.best.layer or "classifier",
     }
     row |= {depth.layer or "classifier": depth.accuracy for depth in found.depths}
+    row |= {f"smoothed {name}": value for name, value in asdict(found.smoothed).items()}
     row |= {
         "grows": Measured.of(found).grows,
         "measuring_seconds": round(between - begun, 2),
@@ -230,10 +231,11 @@ def predicted(row: dict[str, str]) -> tuple[dict[str, tuple[float, float, float]
 def scaled(row: dict[str, str]) -> Any:
     """A row of the evidence on the scale of logits."""
     from sightline.advising.prediction import Measured
+    from sightline.advising.smoothed import Smoothed
 
-    accuracies = (float(row[key]) for key in ("last", "best", "hand", "random"))
+    accuracies = {field.name: float(row[f"smoothed {field.name}"]) for field in fields(Smoothed)}
     return Measured.from_accuracies(
-        *accuracies,
+        Smoothed(**accuracies),
         pictures=int(row["pictures"]),
         per_class=int(row["total"]) / int(row["classes"]),
         falls=float(row["falls"]),

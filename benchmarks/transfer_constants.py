@@ -19,7 +19,7 @@ from transfer_cases import TESTED
 
 from sightline.advising import combined
 from sightline.advising.combined import observed
-from sightline.advising.constants import BLENDS, Blend
+from sightline.advising.constants import BLENDS, STEADIER, Blend
 from sightline.advising.prediction import counting, logit
 
 # Beyond the noise of counting, for the weights of cases before their spread is known.
@@ -42,7 +42,7 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
     noise = counting(kept, TESTED)
     known = [scaled(r) for r in rows]
     alike = combined.alike(STRATEGIES)
-    counted = counting(kept, np.array([[int(r["pictures"])] for r in rows]))
+    counted = STEADIER * counting(kept, np.array([[int(r["pictures"])] for r in rows]))
     far = np.array([m.far for m in known])
     trials = [observed(tried(r), m.grows) for r, m in zip(rows, known, strict=True)]
     steep = np.array([m.steep for m in known])
@@ -131,7 +131,10 @@ def foretold(rows: list[dict[str, str]], truth: np.ndarray) -> tuple[float, list
     told = [by_row[one] for one in range(len(rows))]
     gaps = np.array([[logit(p, TESTED) for p in each] for each in truth]) - [one.mean for one in told]
     noise = counting(np.clip(truth, 0.01, 0.99), TESTED)
-    wider = float(np.mean(gaps**2 / (noise + [np.diag(one.covariance) for one in told])) ** 0.5)
+    variance = np.array([np.diag(one.covariance) for one in told])
+    wider = float(
+        next(w for w in np.arange(1.0, 3.0, 0.01) if np.mean(gaps**2 / (noise + w**2 * variance)) <= 1.0)
+    )
     return wider, [combined.Told(one.kinds, one.mean, one.covariance * wider**2) for one in told]
 
 

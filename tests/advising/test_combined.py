@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sightline.advising.combined import by_evidence, combined, observed
-from sightline.advising.constants import BLENDS, FLATTEST, LIFTS, RELATED, SHARED, STRAYS, WIDER
+from sightline.advising.constants import BLENDS, FLATTEST, LIFTS, RELATED, SHARED, STEADIER, STRAYS, WIDER
 from sightline.advising.prediction import Measured, counting, share
 from sightline.advising.trials import Trials
 
@@ -32,10 +32,10 @@ def test_before_any_trial():
     blend = BLENDS["scratch"]
     z = 1.0 + blend.shift - 0.4 * blend.by_far
     assert told.mean[0] == pytest.approx(z)
-    counted = SHARED * counting(share(z), 100)
+    counted = SHARED * STEADIER * counting(share(z), 100)
     steep = -math.log(0.8)
     assert told.covariance[0, 0] == pytest.approx(steep * blend.spread**2 + counted)
-    other = SHARED * counting(share(told.mean[1]), 100)
+    other = SHARED * STEADIER * counting(share(told.mean[1]), 100)
     wanted = RELATED * steep * blend.spread * BLENDS["finetune"].spread + math.sqrt(counted * other)
     assert told.covariance[0, 1] == pytest.approx(wanted)
 
@@ -46,7 +46,7 @@ def test_probes_follow_the_accuracy_of_what_enters_the_classifier():
     anchors = 1.2, 1.2, 1.0
     wanted = [a + b.shift - 0.4 * b.by_far for a, b in zip(anchors, blends, strict=True)]
     assert told.mean == pytest.approx(wanted)
-    counted = [counting(share(z), 100) for z in wanted]
+    counted = [STEADIER * counting(share(z), 100) for z in wanted]
     steep = -math.log(0.8)
     assert told.covariance[1, 1] == pytest.approx(steep * blends[1].spread ** 2 + counted[1])
     common = RELATED * steep * blends[0].spread * blends[1].spread + math.sqrt(counted[0] * counted[1])
@@ -119,7 +119,7 @@ def test_a_curve_that_does_not_fall_is_as_sure_as_the_flattest_known():
         by_evidence(KINDS, dataclasses.replace(MEASURED, grows=g), 100) for g in (1.0, math.exp(-FLATTEST))
     ]
     assert np.array_equal(told[0].covariance, told[1].covariance)
-    assert told[0].covariance[0, 0] > SHARED * counting(share(told[0].mean[0]), 100)
+    assert told[0].covariance[0, 0] > SHARED * STEADIER * counting(share(told[0].mean[0]), 100)
 
 
 def test_more_pictures_than_were_looked_at_widen_every_interval():

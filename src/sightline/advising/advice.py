@@ -19,6 +19,7 @@ from sightline.advising.prediction import (
     quadrant,
     seconds_of,
 )
+from sightline.advising.smoothed import Smoothed
 from sightline.advising.trials import (
     Trials,
     affordable,
@@ -103,6 +104,7 @@ class Advice:
         covariance = tuple(tuple(row) for row in curve["covariance"])
         lists = {key: tuple(curve[key]) for key in ("sizes", "errors", "tested")}
         seen["curve"] = Curve(**(curve | lists | {"covariance": covariance}))
+        seen["smoothed"] = Smoothed(**seen["smoothed"])
         seen["failures"] = tuple(Failure(**row) for row in seen["failures"])
         seen["classes"], seen["counts"] = tuple(seen["classes"]), tuple(seen["counts"])
         place, tried = data["quadrant"], data["trials"]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.advising.constants import BLENDS, CREDIBLE, LIFTS, RELATED, SHARED, STRAYS, WIDER
+from sightline.advising.constants import BLENDS, CREDIBLE, LIFTS, RELATED, SHARED, STEADIER, STRAYS, WIDER
 from sightline.advising.evidence import LEVEL
 from sightline.advising.prediction import HALF, Measured, counting, logit, share
 from sightline.advising.trials import Trials
@@ -62,7 +62,9 @@ def by_evidence(kinds: tuple[str, ...], measured: Measured, pictures: int) -> To
     spread = np.array([blend.spread for blend in blends]) * measured.steep**0.5
     related = np.where(np.eye(len(kinds)) > 0, 1.0, RELATED)
     ends = HALF / pictures
-    counted = np.array([counting(min(max(share(z), ends), 1 - ends), pictures) for z in mean]) ** 0.5
+    counted = (
+        np.array([STEADIER * counting(min(max(share(z), ends), 1 - ends), pictures) for z in mean]) ** 0.5
+    )
     return Told(kinds, mean, np.outer(spread, spread) * related + alike(kinds) * np.outer(counted, counted))
 
 

@@ -17,11 +17,12 @@ from torch import nn
 
 from sightline.advising.curve import Curve, measure_curve, some
 from sightline.advising.logme import logme
+from sightline.advising.smoothed import Smoothed, smoothed
 from sightline.data import ImageDataset
 from sightline.errors import SightlineError
 from sightline.evaluation.intervals import wilson
 from sightline.features.embedding_network import Network
-from sightline.features.embedding_stages import probe_stages, stage_features_of
+from sightline.features.embedding_stages import margins_of, probe_stages, stage_features_of
 from sightline.features.heads import RidgeHead
 from sightline.pipeline.cache import Failure, read_all
 from sightline.training.progress import Quiet
@@ -56,7 +57,8 @@ class Evidence:
     """All that was measured. Accuracies are leave-one-out, 0..1.
 
     counts: training pictures of each class. pictures: how many were looked at. handcrafted: accuracy of HOG and
-    colour histograms. forward, train: seconds a picture takes through the network, and in a step of training.
+    colour histograms. smoothed: what predictions rest on. forward, train: seconds a picture takes through the network,
+    and in a step of training.
     """
 
     classes: tuple[str, ...]
@@ -64,6 +66,7 @@ class Evidence:
     pictures: int
     depths: tuple[Depth, ...]
     handcrafted: float
+    smoothed: Smoothed
     curve: Curve
     forward: float
     train: float
@@ -133,7 +136,7 @@ def measure(
     probes = probe_stages(layers, found, targets)
     others = probe_stages(layers, blind, train.targets[blind.indices])
     for probe, other, values in zip(probes, others, found.values, strict=True):
-        low, high = wilson(probe.right.sum(), len(probe.right), LEVEL)
+        low, high = wilson((probe.margins > 0).sum(), len(probe.margins), LEVEL)
         depths.append(
             Depth(
                 probe.layer,
@@ -146,14 +149,20 @@ def measure(
             )
         )
     watch.reading(0, total, "pictures by hand-crafted features")
-    by_hand = handcrafted_accuracy(train.subset(found.indices), network.preprocess, targets)
+    by_hand = handcrafted_margins(train.subset(found.indices), network.preprocess, targets)
     forward, step = seconds_a_picture(network)
     return Evidence(
         train.classes,
         tuple(counts.tolist()),
         len(targets),
         tuple(depths),
-        by_hand,
+        float((by_hand > 0).mean()),
+        Smoothed(
+            smoothed(probes[-1].margins),
+            max(smoothed(probe.margins) for probe in probes),
+            smoothed(by_hand),
+            max(smoothed(probe.margins) for probe in others),
+        ),
         measure_curve(found.values[-1], targets, 1.0 - depths[-1].accuracy, seed),
         forward,
         step,
@@ -192,10 +201,10 @@ def random_twin(network: nn.Module) -> nn.Module:
     return twin.eval()
 
 
-def handcrafted_accuracy(
+def handcrafted_margins(
     pictures: ImageDataset, preprocess: Preprocess, targets: NDArray[np.integer]
-) -> float:
-    """Of a ridge head on HOG and colour histograms, leave-one-out; pictures as the network sees them."""
+) -> NDArray[np.float64]:
+    """(n,) of a ridge head on HOG and colour histograms, leave-one-out; pictures as the network sees them."""
     from sightline.features import HOG, ColorHistogram
 
     side = min(HAND_SIDE, *preprocess.size)
@@ -206,8 +215,7 @@ def handcrafted_accuracy(
         parts.append(ColorHistogram(size=side))
     values = np.concatenate([part.fit_transform(arrays) for part in parts], 1)
     head = RidgeHead().fit(values, targets[held.indices])
-    said = head.classes_[head.held_out_.argmax(1)]
-    return float((said == targets[held.indices]).mean())
+    return margins_of(head.held_out_, np.searchsorted(head.classes_, targets[held.indices]))
 
 
 def seconds_a_picture(network: Network, pictures: int = 16, passes: int = 3) -> tuple[float, float]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from sightline.advising.constants import FLATTEST, FOLDS, HURRY, NEAR, SURE
 from sightline.advising.evidence import Evidence
+from sightline.advising.smoothed import Smoothed
 from sightline.training.recipe import Recipe
 
 # Accuracies are kept this far from 0 and 1 on the scale of logits, in pictures.
@@ -102,20 +103,17 @@ class Measured:
         strays = evidence.curve.covariance[1][1] ** 0.5 * math.log(whole / looked) if whole > looked else 0.0
         grows = evidence.curve.error(whole)[0] / evidence.curve.error(looked * (FOLDS - 1) / FOLDS)[0]
         return cls.from_accuracies(
-            evidence.last.accuracy, evidence.best.accuracy, evidence.handcrafted, evidence.random,
-            pictures=looked, per_class=whole / sum(n > 0 for n in evidence.counts),
+            evidence.smoothed, pictures=looked, per_class=whole / sum(n > 0 for n in evidence.counts),
             falls=falls, strays=strays, grows=grows,
         )  # fmt: skip
 
     @classmethod
     def from_accuracies(
-        cls, last: float, best: float, hand: float, random: float, *,
+        cls, accuracies: Smoothed, *,
         pictures: int, per_class: float, falls: float, strays: float, grows: float,
     ) -> Measured:  # fmt: skip
-        """From leave-one-out accuracies of `pictures`; falls: what errors are multiplied with."""
-        last, best, hand, random = (
-            logit(1.0 - (1.0 - p) * falls, pictures) for p in (last, best, hand, random)
-        )
+        """From smoothed leave-one-out accuracies of `pictures`; falls: what errors are multiplied with."""
+        last, best, hand, random = (logit(1.0 - (1.0 - p) * falls, pictures) for p in astuple(accuracies))
         base, near_by = (hand + best) / 2, last - max(hand, random)
         p = share(base)
         far = 0.5 * math.erf(-near_by / math.sqrt(2 * (SURE**2 + counting(p, pictures))))

@@ -19,18 +19,19 @@ from sightline.features.heads import RidgeHead
 class StageProbe:
     """One stage. layer: its name, None for what enters the classifier. length: numbers a picture.
 
-    right: (N,) whether each picture is told right by a head fitted on all others; accuracy: their share.
-    penalty: the ridge penalty of least leave-one-out error.
+    margins: (N,) by how much the decision value of each picture's class leads the highest other, of a head fitted on
+    all other pictures: above 0 it is told right; accuracy: the share of those. penalty: the ridge penalty of least
+    leave-one-out error.
     """
 
     layer: Layer
     length: int
-    right: NDArray[np.bool_]
+    margins: NDArray[np.float64]
     penalty: float
 
     @property
     def accuracy(self) -> float:
-        return float(self.right.mean())
+        return float((self.margins > 0).mean())
 
 
 def stage_features_of(
@@ -53,6 +54,13 @@ def probe_stages(layers: Iterable[Layer], features: Features, targets: ArrayLike
     probes = []
     for layer, values in zip(layers, features.values, strict=True):
         head = RidgeHead().fit(values, labels)
-        answers = head.classes_[head.held_out_.argmax(1)]
-        probes.append(StageProbe(layer, values.shape[1], answers == labels, head.penalty_))
+        margins = margins_of(head.held_out_, np.searchsorted(head.classes_, labels))
+        probes.append(StageProbe(layer, values.shape[1], margins, head.penalty_))
     return probes
+
+
+def margins_of(decided: NDArray[np.float64], targets: NDArray[np.integer]) -> NDArray[np.float64]:
+    """(N,): the decision value of the class `targets` (N,) of `decided` (N, K) less the highest of the others."""
+    rows, others = np.arange(len(decided)), decided.copy()
+    others[rows, targets] = -np.inf
+    return np.asarray(decided[rows, targets] - others.max(1))
