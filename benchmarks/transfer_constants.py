@@ -43,10 +43,9 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
     known = [scaled(r) for r in rows]
     alike = combined.alike(STRATEGIES)
     counted = STEADIER * counting(kept, np.array([[int(r["pictures"])] for r in rows]))
-    far = np.array([m.far for m in known])
     trials = [observed(tried(r), m.grows) for r, m in zip(rows, known, strict=True)]
     steep = np.array([m.steep for m in known])
-    x = np.column_stack([np.ones(len(far)), far])
+    x = np.column_stack([np.ones(len(known)), steep * [m.far for m in known]])
     cases = np.array([r["case"] for r in rows])
 
     gaps, freedom = np.empty(wanted.shape), len(set(cases)) - x.shape[1]

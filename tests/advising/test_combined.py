@@ -30,10 +30,10 @@ def trials(pictures, *parts):
 def test_before_any_trial():
     told = by_evidence(KINDS, MEASURED, 100)
     blend = BLENDS["scratch"]
-    z = 1.0 + blend.shift - 0.4 * blend.by_far
+    steep = -math.log(0.8)
+    z = 1.0 + blend.shift - 0.4 * steep * blend.by_far
     assert told.mean[0] == pytest.approx(z)
     counted = SHARED * STEADIER * counting(share(z), 100)
-    steep = -math.log(0.8)
     assert told.covariance[0, 0] == pytest.approx(steep * blend.spread**2 + counted)
     other = SHARED * STEADIER * counting(share(told.mean[1]), 100)
     wanted = RELATED * steep * blend.spread * BLENDS["finetune"].spread + math.sqrt(counted * other)
@@ -44,10 +44,10 @@ def test_probes_follow_the_accuracy_of_what_enters_the_classifier():
     told = by_evidence(("probe", "probe@", "finetune"), MEASURED, 100)
     blends = [BLENDS[kind] for kind in told.kinds]
     anchors = 1.2, 1.2, 1.0
-    wanted = [a + b.shift - 0.4 * b.by_far for a, b in zip(anchors, blends, strict=True)]
+    steep = -math.log(0.8)
+    wanted = [a + b.shift - 0.4 * steep * b.by_far for a, b in zip(anchors, blends, strict=True)]
     assert told.mean == pytest.approx(wanted)
     counted = [STEADIER * counting(share(z), 100) for z in wanted]
-    steep = -math.log(0.8)
     assert told.covariance[1, 1] == pytest.approx(steep * blends[1].spread ** 2 + counted[1])
     common = RELATED * steep * blends[0].spread * blends[1].spread + math.sqrt(counted[0] * counted[1])
     assert told.covariance[0, 1] == pytest.approx(common)

@@ -58,7 +58,8 @@ def combined(kinds: tuple[str, ...], measured: Measured, pictures: int, trials: 
 def by_evidence(kinds: tuple[str, ...], measured: Measured, pictures: int) -> Told:
     """Before any trial."""
     blends = [BLENDS[kind] for kind in kinds]
-    mean = np.array([getattr(measured, b.anchor) + b.shift + b.by_far * measured.far for b in blends])
+    further = measured.far * measured.steep
+    mean = np.array([getattr(measured, b.anchor) + b.shift + b.by_far * further for b in blends])
     spread = np.array([blend.spread for blend in blends]) * measured.steep**0.5
     related = np.where(np.eye(len(kinds)) > 0, 1.0, RELATED)
     ends = HALF / pictures

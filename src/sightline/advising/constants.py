@@ -27,11 +27,12 @@ BOLSTER, STEADIER = 2.0, 0.6
 class Blend:
     """How a strategy's accuracy follows from the evidence, on the scale of logits, log(p / (1 - p)):
 
-        logit(accuracy) = anchor + shift + by_far * far
+        logit(accuracy) = anchor + shift + by_far * far * steep
 
-    anchor: which accuracy of `advising.prediction.Measured` it follows; far is there, too. Of the ways of giving each
-    its anchor that were tried this one had the least regret over the development cases. (A probed stage's own accuracy
-    is the best of several, in part by luck.)
+    anchor: which accuracy of `advising.prediction.Measured` it follows; far and steep are there, too. Of the ways of
+    giving each its anchor that were tried this one had the least regret over the development cases. (A probed stage's
+    own accuracy is the best of several, in part by luck.) How far the network's pictures are matters where much is left
+    to be learned: far * steep made what was left 20 nats likelier than far.
     spread: of what is left over the development cases, beyond the noise of counting, when each is left out in turn, for
     a learning curve by which the logarithm of errors falls by 1; its square is in proportion to that. freedom: degrees
     of it. (Spreads that are the same for all curves made what was left 14 nats less likely: where the curve is flat
@@ -46,15 +47,15 @@ class Blend:
 
 
 BLENDS = {
-    "scratch": Blend("base", 0.06, 0.87, 1.09, 27),
-    "probe": Blend("last", 0.08, 0.22, 0.02, 27),
-    "probe@": Blend("last", -0.01, 0.10, 0.34, 27),
-    "finetune": Blend("base", 0.20, -0.02, 0.61, 27),
-    "finetune@": Blend("last", 0.22, 0.28, 0.44, 27),
+    "scratch": Blend("base", 0.0, 5.26, 0.90, 27),
+    "probe": Blend("last", 0.07, 0.76, 0.02, 27),
+    "probe@": Blend("last", 0.0, 0.0, 0.37, 27),
+    "finetune": Blend("base", 0.20, -0.28, 0.61, 27),
+    "finetune@": Blend("last", 0.19, 1.58, 0.35, 27),
 }
 
 # How much the strategies' gaps from their Blends are alike (a correlation).
-RELATED = 0.10
+RELATED = 0.20
 
 # Of a trial: what is added to the logit that its count and the learning curve give; and how much it strays beyond the
 # noise of counting when each development case is left out in turn; both for each unit by which the curve lets the
@@ -64,7 +65,7 @@ STRAYS = {"scratch": 1.01, "probe": 0.42, "probe@": 0.57, "finetune": 1.44, "fin
 # Curves are not flatter than this: the flattest of the development cases.
 FLATTEST = 0.05
 # What the spreads of evidence and trials together are multiplied with, as both are counted on the same pictures.
-WIDER = 1.26
+WIDER = 1.28
 # Evidence and trials that are further apart than this share of all cases would be contradict each other. In none of the
 # development cases they do.
 CREDIBLE = 0.999
