@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from sightline.features.heads.base import Floats, LinearHead, Solved, choose
 
@@ -71,7 +72,8 @@ class SoftmaxHead(LinearHead):
             held_out[:, out] = decided.reshape(*path.shape[:2], -1).swapaxes(1, 2) + path[:, None, :, -1]
             return path
 
-        with ThreadPoolExecutor(2) as pool:
+        # NumPy's BLAS would share out each of many small steps on all cores, and wait for itself.
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(2) as pool:
             for path in pool.map(fold, parts):
                 starts += path / len(parts)
         errors, losses = np.empty(len(penalties)), np.empty(len(penalties))
@@ -80,8 +82,9 @@ class SoftmaxHead(LinearHead):
             losses[i] = cross_entropy(decided.T.astype(np.float64), targets)[0]
         best = choose(errors, losses)
         problem = Problem.of(rotated, targets, classes, values / n, single=False)
-        weights = problem.solve(strengths[best], starts[best], CLOSE)
-        weights = problem.polish(strengths[best], weights, EXACT)
+        with threadpool_limits(1, user_api="blas"):
+            weights = problem.solve(strengths[best], starts[best], CLOSE)
+            weights = problem.polish(strengths[best], weights, EXACT)
         intercept = weights[:, -1] - weights[:, -1].mean()
         return Solved(
             penalties,
