@@ -21,7 +21,7 @@ the truth. Where all strategies reach about the same (spread) there is little to
 
     python benchmarks/transfer.py --development     the cases that the constants of `advise` were set from
     python benchmarks/transfer_constants.py         prints those constants
-    python benchmarks/transfer.py --further         twelve more cases, run once when all else was settled
+    python benchmarks/transfer.py --further         twelve more cases, run when the form was all but settled
 
 The development cases start from a network that learned the last five classes.
 """
@@ -255,8 +255,7 @@ def summarize(out: Path, cases: Sequence[Case]) -> None:
     """Print what was advised against what was best, the regret, and how the intervals did."""
     reached = {(r["case"], r["draw"], r["strategy"]): float(r["accuracy"]) for r in known_rows(out)}
     evidence = {(r["case"], r["draw"]): r for r in known_rows(evidence_file(out))}
-    regret: dict[str, list[float]] = {name: [] for name in ("advised", *STRATEGIES)}
-    inside, widths, right, spread, seconds = [], [], 0, 0, []
+    found: list[dict[str, Any]] = []  # a row of figures a case
     print(
         f"{'case':38} {'quadrant':11} "
         + " ".join(f"{s:>9}" for s in STRATEGIES)
@@ -268,9 +267,7 @@ def summarize(out: Path, cases: Sequence[Case]) -> None:
             continue
         mean = {s: float(np.mean([reached[case.name, d, s] for d in draws])) for s in STRATEGIES}
         best = max(mean, key=lambda s: mean[s])
-        between = mean[best] - min(mean.values())
-        spread += between >= 0.05
-        got, choices = [], []
+        inside, widths, got, choices, seconds = [], [], [], [], []
         for d in draws:
             row = evidence[case.name, d]
             told, choice = predicted(row)
@@ -280,27 +277,40 @@ def summarize(out: Path, cases: Sequence[Case]) -> None:
             for s in STRATEGIES:
                 inside.append(told[s][1] <= reached[case.name, d, s] <= told[s][2])
                 widths.append(told[s][2] - told[s][1])
-        regret["advised"].append(mean[best] - float(np.mean(got)))
-        for s in STRATEGIES:
-            regret[s].append(mean[best] - mean[s])
-        right += regret["advised"][-1] <= 0.02
+        between = mean[best] - min(mean.values())
+        regret = {"advised": mean[best] - float(np.mean(got))} | {s: mean[best] - mean[s] for s in STRATEGIES}
+        found.append(
+            {"between": between, "regret": regret, "inside": inside, "widths": widths, "seconds": seconds}
+        )
         often = max(set(choices), key=choices.count)
         print(
             f"{case.name:38} {case.quadrant:11} "
             + " ".join(f"{100 * mean[s]:9.1f}" for s in STRATEGIES)
             + f"  {100 * between:6.1f}  {best:9}  {often} ({100 * np.mean(got):.1f})"
         )
-    count = len(regret["advised"])
-    print(
-        f"\nthe advised strategy is within 2 points of the best in {right} of {count} cases; in {spread} of them there "
-        "are 5 points or more between the best and the worst (spread)"
+    report("all cases", found)
+    report(
+        "cases with 5 points or more between best and worst", [one for one in found if one["between"] >= 0.05]
     )
-    for name, values in sorted(regret.items(), key=lambda item: np.mean(item[1])):
-        print(f"mean regret  {name:10} {100 * np.mean(values):5.2f} points, at most {100 * max(values):.1f}")
+    seconds = [s for one in found for s in one["seconds"]]
+    print(
+        f"\nmeasuring and trying took {np.mean(seconds):.0f} seconds of the processor in the mean, "
+        f"{max(seconds):.0f} at most"
+    )
+
+
+def report(name: str, found: list[dict[str, Any]]) -> None:
+    """Print what some of the cases say of the advice."""
+    regret = {who: [one["regret"][who] for one in found] for who in ("advised", *STRATEGIES)}
+    inside = np.concatenate([one["inside"] for one in found])
+    widths = np.concatenate([one["widths"] for one in found])
+    right = sum(value <= 0.02 for value in regret["advised"])
+    print(f"\n{name}: the advised strategy is within 2 points of the best in {right} of {len(found)}")
+    for who, values in sorted(regret.items(), key=lambda item: np.mean(item[1])):
+        print(f"mean regret  {who:10} {100 * np.mean(values):5.2f} points, at most {100 * max(values):.1f}")
     print(
         f"90 % intervals hold {np.mean(inside):.1%} of {len(inside)} figures, {100 * np.mean(widths):.1f} points wide "
-        f"in the mean\nmeasuring and trying took {np.mean(seconds):.0f} seconds of the processor in the mean, "
-        f"{max(seconds):.0f} at most"
+        "in the mean"
     )
 
 

@@ -1,8 +1,9 @@
 """The cases of transfer.py: which pictures of which classes a pretrained network is transferred to.
 
-Each was fixed before it was run. CASES were looked at while the form of the predictions was being sought, FURTHER once
-that had ended. The constants of `advise` were set from DEVELOPMENT, which has none of the others' classes: they are of
-other classes of the same data sets, or of data sets that the others have nothing of.
+Each was fixed before it was run. CASES were looked at while the form of the predictions was being sought, FURTHER when
+that had all but ended (docs/advise.md tells what came after). The constants of `advise` were set from DEVELOPMENT,
+which has none of the others' classes: they are of other classes of the same data sets, or of data sets that the others
+have nothing of.
 """
 
 from __future__ import annotations
