@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transfer_cases import CASES, DEVELOPMENT, FILES, FIRST, FURTHER, LAST, Case, drawn, opened
+from transfer_cases import CASES, DEVELOPMENT, FILES, FIRST, FURTHER, LAST, Case, drawn, of_classes, opened
 
 import sightline
 from sightline.data import ImageDataset
@@ -151,11 +151,7 @@ def trials_as_text(trials: Any) -> str:
 def pretrained(root: Path, classes: Sequence[int], folder: Path) -> Path:
     """The run in `folder`, trained on these classes of CIFAR-10 if it is not there yet."""
     if not (folder / "model.json").exists():
-        whole = sightline.open_dataset(root / FILES["cifar10"])
-        part = whole.subset(np.isin(whole.targets, classes))
-        table = np.full(len(whole.classes), -1, dtype=np.int32)
-        table[list(classes)] = np.arange(len(classes))
-        part.targets, part.classes = table[part.targets], tuple(whole.classes[c] for c in classes)
+        part = of_classes(sightline.open_dataset(root / FILES["cifar10"]), classes)
         settings: dict[str, Any] = {"model": "resnet10_small", "model.widths": WIDTHS, "epochs": EPOCHS}
         run = sightline.fit(part, out=folder, device="cpu", **settings)
         print(f"pretrained: {run.path}, accuracy {run.scores.accuracy}", flush=True)

@@ -8,6 +8,7 @@ have nothing of.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,16 +137,19 @@ def opened(name: str, root: Path) -> ImageDataset:
     return ImageDataset(Arrays([(name, pixels)]), part.targets, part.classes, splits=part.splits, name=name)
 
 
+def of_classes(whole: ImageDataset, classes: Sequence[int]) -> ImageDataset:
+    """Its pictures of these classes, which are numbered anew."""
+    part = whole.subset(np.isin(whole.targets, classes))
+    table = np.full(len(whole.classes), -1, dtype=np.int32)
+    table[list(classes)] = np.arange(len(classes))
+    part.targets, part.classes = table[part.targets], tuple(whole.classes[c] for c in classes)
+    return part
+
+
 def drawn(whole: ImageDataset, case: Case, draw: int) -> ImageDataset:
     """The training pictures of a draw and the test pictures of the case, with the case's classes alone."""
-    part = whole.subset(np.isin(whole.targets, case.classes))
-    table = np.full(len(whole.classes), -1, dtype=np.int32)
-    table[list(case.classes)] = np.arange(len(case.classes))
-    part.targets, part.classes, part.name = (
-        table[part.targets],
-        tuple(whole.classes[c] for c in case.classes),
-        case.name,
-    )
+    part = of_classes(whole, case.classes)
+    part.name = case.name
     rng = np.random.default_rng([draw, *case.name.encode()])
     train = np.isin(part.splits, [SPLITS.index("train"), SPLITS.index("val")])
     tested = np.flatnonzero(part.splits == SPLITS.index("test"))

@@ -105,9 +105,8 @@ def test_further_rounds_divide_the_pictures_anew_and_average_the_answers(digits,
     assert set(np.round(shares * 3, 9)) - {0.0, 3.0}  # some pictures are right after some trainings alone
     assert (found.rounds, found.tested) == (3, (60,))
     assert found.accuracies[0] == pytest.approx((shares.sum() + 0.5) / 61)
-    spread = (
-        np.append(shares, [0.5]).var() + 0.25 / 61
-    )  # the picture more is right or wrong, not half of both
+    # The one picture more is right or wrong, not half of both.
+    spread = np.append(shares, [0.5]).var() + 0.25 / 61
     assert found.covariance[0][0] == pytest.approx(spread / 60)
 
 

@@ -196,9 +196,11 @@ def advise(
     }
     afforded = affordable(costs, trying) if can_be_tried(looked) else []
     wanted = {kind: recipes[kind] for kind in kinds if kind in afforded}
-    once = sum(costs[kind] for kind in wanted)
-    rounds = max(1, min(rounds_for(len(looked)), int(trying / once))) if wanted else 0
-    trials = run_trials(looked, wanted, recipe.seed, watch, rounds) if wanted else None
+    trials = None
+    if wanted:
+        in_time = int(trying / sum(costs[kind] for kind in wanted))
+        rounds = max(1, min(rounds_for(len(looked)), in_time))
+        trials = run_trials(looked, wanted, recipe.seed, watch, rounds)
 
     measured = Measured.of(evidence)
     told = combined(tuple(kinds), measured, evidence.pictures, trials)

@@ -63,9 +63,8 @@ def by_evidence(kinds: tuple[str, ...], measured: Measured, pictures: int) -> To
     spread = np.array([blend.spread for blend in blends]) * measured.steep**0.5
     related = np.where(np.eye(len(kinds)) > 0, 1.0, RELATED)
     ends = HALF / pictures
-    counted = (
-        np.array([STEADIER * counting(min(max(share(z), ends), 1 - ends), pictures) for z in mean]) ** 0.5
-    )
+    shares = [min(max(share(z), ends), 1 - ends) for z in mean]
+    counted = np.array([STEADIER * counting(p, pictures) for p in shares]) ** 0.5
     return Told(kinds, mean, np.outer(spread, spread) * related + alike(kinds) * np.outer(counted, counted))
 
 

@@ -17,9 +17,8 @@ from typing import Literal
 # strays from the law beyond what its test explains.
 EXPONENT, EXPONENT_SPREAD, CURVE_NOISE = 0.3, 0.2, 0.05
 
-
 # How much leave-one-out accuracies are smoothed, in deviations of the margins times n^-1/3: 0.6 deviations with 40
-# pictures. Of the share of a count's variance that is left, the mean over the development cases with less than 200.
+# pictures. And what share of a count's variance that leaves: the mean over the development cases with less than 200.
 BOLSTER, STEADIER = 2.0, 0.6
 
 
@@ -71,8 +70,9 @@ WIDER = 1.28
 CREDIBLE = 0.999
 
 # How sharply (in logits) near and far are parted where pictures abound; and the share of the noise of counting that is
-# common to two accuracies counted on the same pictures, and left in their mean. Of some thirty forms of the Blend
-# `base` and `far`, with this SURE, had the least regret over the development cases, each left out in turn.
+# common to two accuracies counted on the same pictures, and left in their mean. Of some thirty forms of the Blend those
+# of `base` and `far`, with this SURE, had the least regret over the development cases, when all strategies followed
+# `base`.
 SURE, SHARED = 0.1, 0.6
 
 # The borders of the quadrants. Near: what enters the classifier tells the classes apart better (in logits) than the
@@ -87,7 +87,7 @@ HURRY = 1.6
 # the time of as many trainings. (Measured on the development cases: three folds gave neither better advice nor
 # narrower intervals.)
 FOLDS = 2
-# Few pictures are divided anew until each strategy gave so many answers, so many times at most.
+# Few pictures are divided anew as long as a strategy gives no more than so many answers, so many times at most.
 ENOUGH, ROUNDS = 250, 3
 # A strategy is tried no further where it has lost against the best, picture by picture, by so many standard deviations.
 CLEARLY = 2.0

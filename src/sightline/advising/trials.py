@@ -107,7 +107,7 @@ def can_be_tried(train: ImageDataset) -> bool:
 
 
 def rounds_for(pictures: int) -> int:
-    """How often so few pictures are to be divided: until there are ENOUGH answers, ROUNDS times at most."""
+    """How often so many pictures are to be divided: once, or as often as gives ENOUGH answers at most, up to ROUNDS."""
     return min(ROUNDS, max(1, ENOUGH // pictures))
 
 
@@ -121,7 +121,7 @@ def run_trials(
     """Of the strategies with these complete recipes, on readable pictures `train`; see `can_be_tried`."""
     watch, begun = watcher or Quiet(), time.perf_counter()
     rng = np.random.default_rng(seed)
-    right, asked = (np.zeros((len(recipes), len(train))) for _ in range(2))
+    right, asked = ({kind: np.zeros(len(train)) for kind in recipes} for _ in range(2))
     racing = list(recipes)
     for one in range(rounds):
         folds, halves = folds_of(train.targets, rng)
@@ -129,13 +129,12 @@ def run_trials(
             held = np.flatnonzero(folds == fold)
             watch.message(f"Trying {', '.join(racing)}: part {one * FOLDS + fold + 1} of {rounds * FOLDS}.")
             for kind in racing:
-                row = list(recipes).index(kind)
                 with torch.random.fork_rng(devices=[]):
-                    right[row, held] += tested(train, held, halves[held], recipes[kind])
-                asked[row, held] += 1
-            shares = np.divide(right, asked, out=np.full_like(right, np.nan), where=asked > 0)
-            racing = still_racing(dict(zip(recipes, shares, strict=True)), racing)
-    return Trials.of(dict(zip(recipes, shares, strict=True)), rounds, time.perf_counter() - begun)
+                    right[kind][held] += tested(train, held, halves[held], recipes[kind])
+                asked[kind][held] += 1
+            shares = {kind: right[kind] / np.where(asked[kind], asked[kind], np.nan) for kind in recipes}
+            racing = still_racing(shares, racing)
+    return Trials.of(shares, rounds, time.perf_counter() - begun)
 
 
 def tried_recipe(complete: Recipe, pictures: int) -> Recipe:
