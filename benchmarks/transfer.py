@@ -13,11 +13,12 @@ domain. In each case five strategies get the same pictures in 5 draws:
     finetune         the head first, then everything, 200 steps at most
     finetune@STAGE   the head first, then what comes behind the stage that tells them apart best (or the last one)
 
-Pictures are 32x32 pixels in colour. Of each case 1,000 test pictures at most are tested on, the same for all. What
-`advise` measures of a draw and how its trials end, on the training pictures alone, is written beside it; all that it
-says follows from that. Every row goes to the CSV at once; rows that are there already are not run again. The summary
-compares what was advised with what was best, its regret with that of every constant strategy, and the intervals with
-the truth. Where all strategies reach about the same (spread) there is little to advise.
+Pictures are 32x32 pixels in colour. Of each case 1,000 test pictures at most are tested on, the same for all, by
+balanced accuracy: each class counts as much as any other. What `advise` measures of a draw and how its trials end, on
+the training pictures alone, is written beside it; all that it says follows from that. Every row goes to the CSV at
+once; rows that are there already are not run again. The summary compares what was advised with what was best, its
+regret with that of every constant strategy, and the intervals with the truth. Where all strategies reach about the same
+(spread) there is little to advise.
 
     python benchmarks/transfer.py --development     the cases that the constants of `advise` were set from
     python benchmarks/transfer_constants.py         prints those constants
@@ -40,6 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import balanced_accuracy_score
 from transfer_cases import CASES, DEVELOPMENT, FILES, FIRST, FURTHER, LAST, Case, drawn, of_classes, opened
 
 import sightline
@@ -69,8 +71,10 @@ def settings_of(strategy: str, weights: Path, dataset: ImageDataset, draw: int) 
     return known | {"epochs": epochs, "steps": steps} | ({"train_from": stage} if stage else {})
 
 
-def trained(dataset: ImageDataset, settings: dict[str, Any]) -> tuple[float, float, float]:
-    """(accuracy on the test pictures, on the validation pictures, seconds of the processor) of one training."""
+def trained(dataset: ImageDataset, settings: dict[str, Any]) -> tuple[float, float, float, float]:
+    """(accuracy on the test pictures; balanced accuracy on them, and on the validation pictures; seconds of the
+    processor) of one training.
+    """
     from sightline.api import compose
     from sightline.bundle import Classifier
     from sightline.fitting.conclude import make_bundle
@@ -84,34 +88,23 @@ def trained(dataset: ImageDataset, settings: dict[str, Any]) -> tuple[float, flo
     assert state.best is not None
     test = job.dataset.split("test")
     found, answers, _ = Classifier(make_bundle(job, state.best.weights)).probabilities_of(test)
-    return float((answers.argmax(1) == test.targets[found]).mean()), state.best.merit, seconds
+    right, targets = answers.argmax(1) == test.targets[found], test.targets[found]
+    balanced = balanced_accuracy_score(targets, answers.argmax(1))
+    return float(right.mean()), float(balanced), state.best.merit, seconds
 
 
-def measured(dataset: ImageDataset, weights: Path, draw: int) -> tuple[dict[str, Any], dict[str, str]]:
-    """What `advise` measures and tries of a draw, as a row; the stage of each strategy."""
+def measured(train: ImageDataset, weights: Path, draw: int) -> dict[str, Any]:
+    """What `advise` measures of a draw's training pictures, as a row; `probe@` and `finetune@` hold their stage."""
     from sightline.advising.advice import stages_of
-    from sightline.advising.evidence import looked_at, measure
+    from sightline.advising.evidence import measure
     from sightline.advising.prediction import Measured
-    from sightline.advising.trials import rounds_for, run_trials, tried_recipe
-    from sightline.api import compose
     from sightline.features.embedding_network import open_network
-    from sightline.training.plan import Planner, gather_facts
 
     begun = time.process_time()
     network = open_network(weights)
-    train = sightline.make_splits(dataset, seed=draw).split("train")
     found = measure(train, network, draw)
     probed, start = stages_of(found, network.module, ["layer1", "layer2", "layer3"])
     assert probed is not None and start is not None
-    stages = {"probe@": probed, "finetune@": start}
-    facts = gather_facts(train)
-    recipes = {}
-    for kind in STRATEGIES:
-        recipe = compose(None, settings_of(kind + stages.get(kind, ""), weights, dataset, draw))
-        recipes[kind] = tried_recipe(Planner(recipe, facts, "cpu").plan()[0], len(train))
-    between = time.process_time()
-    looked = looked_at(train, draw)
-    trials = run_trials(looked, recipes, draw, rounds=rounds_for(len(looked)))
     by_stage = {depth.layer: depth for depth in found.depths}
     total = sum(found.counts)
     now, later = found.curve.error(found.pictures)[0], found.curve.error(total)[0]
@@ -119,6 +112,7 @@ def measured(dataset: ImageDataset, weights: Path, draw: int) -> tuple[dict[str,
         "classes": sum(count > 0 for count in found.counts),
         "total": total,
         "pictures": found.pictures,
+        "effective": found.effective,
         "last": found.last.accuracy,
         "best": found.best.accuracy,
         "probed": by_stage[probed].accuracy,
@@ -131,13 +125,28 @@ def measured(dataset: ImageDataset, weights: Path, draw: int) -> tuple[dict[str,
     }
     row |= {depth.layer or "classifier": depth.accuracy for depth in found.depths}
     row |= {f"smoothed {name}": value for name, value in asdict(found.smoothed).items()}
-    row |= {
-        "grows": Measured.of(found).grows,
-        "measuring_seconds": round(between - begun, 2),
-        "trying_seconds": round(time.process_time() - between, 2),
-    }
-    row = {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}
-    return row | {"trials": trials_as_text(trials)}, stages
+    row |= {"probe@": probed, "finetune@": start, "grows": Measured.of(found).grows}
+    row |= {"measuring_seconds": round(time.process_time() - begun, 2)}
+    return {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}
+
+
+def tried_out(
+    dataset: ImageDataset, train: ImageDataset, weights: Path, draw: int, stages: dict[str, str]
+) -> dict[str, Any]:
+    """How the trials of a draw end, as the rest of its row."""
+    from sightline.advising.evidence import looked_at
+    from sightline.advising.trials import rounds_for, run_trials, tried_recipe
+    from sightline.api import compose
+    from sightline.training.plan import Planner, gather_facts
+
+    facts, recipes = gather_facts(train), {}
+    for kind in STRATEGIES:
+        recipe = compose(None, settings_of(kind + stages.get(kind, ""), weights, dataset, draw))
+        recipes[kind] = tried_recipe(Planner(recipe, facts, "cpu").plan()[0], len(train))
+    begun = time.process_time()
+    looked = looked_at(train, draw)
+    trials = run_trials(looked, recipes, draw, rounds=rounds_for(len(looked)))
+    return {"trying_seconds": round(time.process_time() - begun, 2), "trials": trials_as_text(trials)}
 
 
 def trials_as_text(trials: Any) -> str:
@@ -158,7 +167,7 @@ def pretrained(root: Path, classes: Sequence[int], folder: Path) -> Path:
     return folder
 
 
-FIELDS = ("case", "draw", "strategy", "stage", "accuracy", "validation", "seconds")
+FIELDS = ("case", "draw", "strategy", "stage", "accuracy", "balanced", "validation", "seconds")
 
 
 def known_rows(path: Path) -> list[dict[str, str]]:
@@ -179,6 +188,11 @@ def add_row(path: Path, row: dict[str, Any]) -> None:
         writer.writerow(row)
 
 
+def stages_in(row: dict[str, Any]) -> dict[str, str]:
+    """The stage of each strategy that has one."""
+    return {kind: row[kind] for kind in ("probe@", "finetune@")}
+
+
 def evidence_file(out: Path) -> Path:
     """Beside the results: what was measured before."""
     return out.with_name(f"{out.stem}_evidence.csv")
@@ -187,25 +201,28 @@ def evidence_file(out: Path) -> Path:
 def run_grid(cases: Sequence[Case], draws: int, weights: Path, root: Path, out: Path) -> None:
     """Measure every draw of every case, and train every strategy on it, as far as `out` does not have that yet."""
     done = {(row["case"], row["draw"], row["strategy"]) for row in known_rows(out)}
-    seen = {(row["case"], row["draw"]) for row in known_rows(evidence_file(out))}
+    seen = {(row["case"], row["draw"]): row for row in known_rows(evidence_file(out))}
     sets: dict[str, ImageDataset] = {}
     for draw in range(draws):
         for case in cases:
             left = [s for s in STRATEGIES if (case.name, str(draw), s) not in done]
-            known = (case.name, str(draw)) in seen
-            if known and not left:
+            if not left and (case.name, str(draw)) in seen:
                 continue
             if case.data not in sets:
                 sets[case.data] = opened(case.data, root)
             dataset = drawn(sets[case.data], case, draw)
-            row, stages = measured(dataset, weights, draw)
-            if not known:
-                add_row(evidence_file(out), {"case": case.name, "draw": draw} | row)
+            row: dict[str, Any] | None = seen.get((case.name, str(draw)))
+            if row is None:
+                train = sightline.make_splits(dataset, seed=draw).split("train")
+                row = {"case": case.name, "draw": draw} | measured(train, weights, draw)
+                row |= tried_out(dataset, train, weights, draw, stages_in(row))
+                add_row(evidence_file(out), row)
+            stages = stages_in(row)
             for strategy in left:
                 stage = stages.get(strategy, "")
                 settings = settings_of(strategy + stage, weights, dataset, draw)
-                accuracy, validation, seconds = trained(dataset, settings)
-                figures = round(accuracy, 4), round(validation, 4), round(seconds, 2)
+                *shares, seconds = trained(dataset, settings)
+                figures = *(round(p, 4) for p in shares), round(seconds, 2)
                 add_row(out, dict(zip(FIELDS, (case.name, draw, strategy, stage, *figures), strict=True)))
                 print(case.name, draw, strategy, stage, *figures, flush=True)
 
@@ -216,7 +233,7 @@ def predicted(row: dict[str, str]) -> tuple[dict[str, tuple[float, float, float]
     from sightline.advising.combined import combined
     from sightline.advising.prediction import Prediction, chosen
 
-    known = combined(STRATEGIES, scaled(row), int(row["pictures"]), tried(row))
+    known = combined(STRATEGIES, scaled(row), float(row["effective"]), tried(row))
     told = {kind: known.accuracy(kind) for kind in STRATEGIES}
     # In the order of the time they take: the probes, the later part, everything.
     minutes = {"probe": 1.0, "probe@": 1.1, "finetune@": 2.0, "finetune": 3.0, "scratch": 4.0}
@@ -232,7 +249,7 @@ def scaled(row: dict[str, str]) -> Any:
     accuracies = {field.name: float(row[f"smoothed {field.name}"]) for field in fields(Smoothed)}
     return Measured.from_accuracies(
         Smoothed(**accuracies),
-        pictures=int(row["pictures"]),
+        pictures=float(row["effective"]),
         per_class=int(row["total"]) / int(row["classes"]),
         falls=float(row["falls"]),
         strays=float(row["strays"]),
@@ -249,11 +266,11 @@ def tried(row: dict[str, str]) -> Any:
 
 def summarize(out: Path, cases: Sequence[Case]) -> None:
     """Print what was advised against what was best, the regret, and how the intervals did."""
-    reached = {(r["case"], r["draw"], r["strategy"]): float(r["accuracy"]) for r in known_rows(out)}
+    reached = {(r["case"], r["draw"], r["strategy"]): float(r["balanced"]) for r in known_rows(out)}
     evidence = {(r["case"], r["draw"]): r for r in known_rows(evidence_file(out))}
     found: list[dict[str, Any]] = []  # a row of figures a case
     print(
-        f"{'case':38} {'quadrant':11} "
+        f"{'balanced accuracy':38} {'quadrant':11} "
         + " ".join(f"{s:>9}" for s in STRATEGIES)
         + "  spread  best       advised (mean)"
     )

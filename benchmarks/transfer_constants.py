@@ -42,7 +42,7 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
     noise = counting(kept, TESTED)
     known = [scaled(r) for r in rows]
     alike = combined.alike(STRATEGIES)
-    counted = STEADIER * counting(kept, np.array([[int(r["pictures"])] for r in rows]))
+    counted = STEADIER * counting(kept, np.array([[float(r["effective"])] for r in rows]))
     trials = [observed(tried(r), m.grows) for r, m in zip(rows, known, strict=True)]
     steep = np.array([m.steep for m in known])
     x = np.column_stack([np.ones(len(known)), steep * [m.far for m in known]])
@@ -126,7 +126,7 @@ def foretold(rows: list[dict[str, str]], truth: np.ndarray) -> tuple[float, list
             setattr(combined, name, value)
         for one in np.flatnonzero(cases == case):
             row = rows[one]
-            by_row[int(one)] = combined.combined(STRATEGIES, scaled(row), int(row["pictures"]), tried(row))
+            by_row[int(one)] = combined.combined(STRATEGIES, scaled(row), float(row["effective"]), tried(row))
     told = [by_row[one] for one in range(len(rows))]
     gaps = np.array([[logit(p, TESTED) for p in each] for each in truth]) - [one.mean for one in told]
     noise = counting(np.clip(truth, 0.01, 0.99), TESTED)
@@ -139,7 +139,7 @@ def foretold(rows: list[dict[str, str]], truth: np.ndarray) -> tuple[float, list
 
 def main() -> None:
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("transfer_development.csv")
-    reached = {(r["case"], r["draw"], r["strategy"]): float(r["accuracy"]) for r in known_rows(out)}
+    reached = {(r["case"], r["draw"], r["strategy"]): float(r["balanced"]) for r in known_rows(out)}
     rows = known_rows(evidence_file(out))
     truth = np.array([[reached[r["case"], r["draw"], k] for k in STRATEGIES] for r in rows])
     found = fitted(rows, truth)

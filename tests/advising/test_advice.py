@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.preprocessing import StandardScaler
 
@@ -52,7 +53,7 @@ def test_each_depth_is_measured_by_leaving_one_out(far, digits, trained):
     penalty = RidgeHead().fit(features, train.targets).penalty_
     said = cross_val_predict(RidgeClassifier(alpha=penalty), scaled, train.targets, cv=LeaveOneOut())
     depth = next(d for d in far.evidence.depths if d.layer == "layer2")
-    assert depth.accuracy == pytest.approx((said == train.targets).mean(), abs=1.5 / len(train))
+    assert depth.accuracy == pytest.approx(balanced_accuracy_score(train.targets, said), abs=1.5 / len(train))
     assert depth.low < depth.accuracy < depth.high
     assert [d.layer for d in far.evidence.depths] == ["relu", "layer1", "layer2", "layer3", "layer4", None]
 
@@ -68,6 +69,22 @@ def test_the_same_shapes_are_near(shapes, trained):
     advice = advise(train, compose(None, CHEAP | {"weights": str(trained.path)}), trying=0.0)
     assert (advice.size, advice.nearness) == ("small", "near")
     assert advice.evidence.last.accuracy > advice.evidence.last.random
+
+
+def test_in_uneven_classes_every_class_counts_as_much(digits, trained):
+    """Of the class 0 all pictures, of every other one four."""
+    train = digits.split("train")
+    places = [np.flatnonzero(train.targets == target)[: None if target == 0 else 4] for target in range(10)]
+    few = train.subset(np.concatenate(places))
+    seen = measure(few, open_network(trained.path, precision="fp32"))
+    sizes = [len(own) for own in places]
+    assert seen.effective == pytest.approx(100 / sum(1 / size for size in sizes))
+    assert seen.effective < len(few)
+    assert seen.chance == 0.1
+    features = Embedding(str(trained.path), precision="fp32").fit_transform(few)
+    head = RidgeHead().fit(features, few.targets)
+    said = head.classes_[head.held_out_.argmax(1)]
+    assert seen.last.accuracy == pytest.approx(balanced_accuracy_score(few.targets, said))
 
 
 def test_labels_drawn_by_lot_are_no_better_than_chance(digits, trained):
@@ -104,7 +121,7 @@ def test_what_cannot_be_afforded_is_predicted_by_evidence_alone(digits, trained)
     assert all(p.tried == 0 for p in advice.predictions)
     assert {p.kind: p.minutes for p in advice.predictions}["probe"] < advice.predictions[0].minutes
     told = by_evidence(
-        tuple(p.kind for p in advice.predictions), Measured.of(advice.evidence), advice.evidence.pictures
+        tuple(p.kind for p in advice.predictions), Measured.of(advice.evidence), advice.evidence.effective
     )
     assert [p.accuracy for p in advice.predictions] == pytest.approx([share(z) for z in told.mean])
     assert any(line.startswith("Not tried") and "finetune" in line for line in advice.reasons)

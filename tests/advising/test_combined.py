@@ -24,7 +24,7 @@ def trials(pictures, *parts):
         "scratch": np.repeat([1.0, 1, 0, 0], [both, one, other, pictures - both - one - other]),
         "finetune": np.repeat([1.0, 0, 1, 0], [both, one, other, pictures - both - one - other]),
     }
-    return Trials.of(answers)
+    return Trials.of(answers, np.ones(pictures))
 
 
 def test_before_any_trial():
@@ -69,7 +69,7 @@ def test_a_trial_is_brought_to_all_pictures_on_the_scale_of_logits():
 
 
 def test_one_strategy_tried_weighs_both_by_precision():
-    alone = Trials.of({"scratch": np.repeat([1.0, 0.0], [80, 20])})
+    alone = Trials.of({"scratch": np.repeat([1.0, 0.0], [80, 20])}, np.ones(100))
     told = combined(KINDS, MEASURED, 100, alone)
     before = by_evidence(KINDS, MEASURED, 100)
     found, noise = observed(alone, 0.8)

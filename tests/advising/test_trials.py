@@ -11,6 +11,7 @@ import torch
 
 from sightline.advising import trials as module
 from sightline.advising.advice import advise, planned
+from sightline.advising.balanced import effective, weights_of
 from sightline.advising.constants import FOLDS
 from sightline.advising.trials import (
     Trials,
@@ -70,7 +71,7 @@ def test_every_strategy_is_tested_on_the_same_pictures_after_training_on_the_oth
         return prepare(part, recipe, watcher)
 
     monkeypatch.setattr(module, "prepare", noted)
-    monkeypatch.setattr(module, "still_racing", lambda right, racing: racing)
+    monkeypatch.setattr(module, "still_racing", lambda right, racing, weights: racing)
     found = run_trials(digits, recipes_for(digits, settings, "probe", "finetune"))
     assert found.kinds == ("probe", "finetune")
     assert found.tested == (60, 60)
@@ -104,10 +105,13 @@ def test_further_rounds_divide_the_pictures_anew_and_average_the_answers(digits,
     shares = np.sum(answers, axis=0) / 3
     assert set(np.round(shares * 3, 9)) - {0.0, 3.0}  # some pictures are right after some trainings alone
     assert (found.rounds, found.tested) == (3, (60,))
-    assert found.accuracies[0] == pytest.approx((shares.sum() + 0.5) / 61)
+    recalls = [shares[digits.targets == target].mean() for target in range(3)]
+    accuracy = (60 * np.mean(recalls) + 0.5) / 61
+    assert found.accuracies[0] == pytest.approx(accuracy)
     # The one picture more is right or wrong, not half of both.
-    spread = np.append(shares, [0.5]).var() + 0.25 / 61
-    assert found.covariance[0][0] == pytest.approx(spread / 60)
+    squares = [np.square(shares[digits.targets == target]).mean() for target in range(3)]
+    spread = (60 * np.mean(squares) + 0.5) / 61 - accuracy**2
+    assert found.covariance[0][0] == pytest.approx(spread / effective(weights_of(digits.targets)))
 
 
 def test_few_pictures_are_divided_more_often():
@@ -182,8 +186,8 @@ def test_who_is_clearly_worse_is_out_of_the_race():
     close[0] = 0
     good[20:] = bad[20:] = close[20:] = np.nan
     right = {"good": good, "bad": bad, "close": close}
-    assert still_racing(right, list(right)) == ["good", "close"]
-    assert still_racing(right, ["bad", "close"]) == ["close"]
+    assert still_racing(right, list(right), np.ones(40)) == ["good", "close"]
+    assert still_racing(right, ["bad", "close"], np.ones(40)) == ["close"]
 
 
 def test_covariance_of_what_was_counted():
@@ -193,7 +197,7 @@ def test_covariance_of_what_was_counted():
     other[80:85], other[5:10] = 1, 0
     other[15:20] = 1
     assert (one.sum(), other.sum()) == (80, 70)
-    found = Trials.of({"one": one, "other": other})
+    found = Trials.of({"one": one, "other": other}, np.ones(100))
     p, q = 80.5 / 101, 70.5 / 101
     assert found.accuracies == pytest.approx((p, q))
     covariance = np.array(found.covariance)
@@ -208,7 +212,7 @@ def test_covariance_of_what_was_counted():
 def test_of_a_strategy_out_of_the_race_half_of_the_pictures_count():
     whole = np.tile([1.0, 1, 1, 0], 20)
     half = np.where(np.arange(80) < 40, whole, np.nan)
-    found = Trials.of({"whole": whole, "half": half})
+    found = Trials.of({"whole": whole, "half": half}, np.ones(80))
     assert found.tested == (80, 40)
     assert found.accuracies == pytest.approx((60.5 / 81, 30.5 / 41))
     p, q = found.accuracies
@@ -216,6 +220,32 @@ def test_of_a_strategy_out_of_the_race_half_of_the_pictures_count():
     same = (p * (1 - p) + q * (1 - q) - 1 / 41) / 2
     assert found.covariance[0][1] == pytest.approx(same / 80)
     assert Trials.from_dict(json.loads(json.dumps(asdict(found)))) == found
+
+
+def test_a_class_of_few_pictures_counts_as_much_as_any_other():
+    """90 pictures of one class, all right, and 10 of another, half of them."""
+    targets = np.repeat([0, 1], [90, 10])
+    right = np.repeat([1.0, 0.0], [95, 5])
+    found = Trials.of({"one": right, "same": right}, weights_of(targets))
+    p = (100 * 0.75 + 0.5) / 101  # 75 % but for the picture that is half right
+    assert found.accuracies == pytest.approx((p, p))
+    # The spread of a picture where both classes are drawn as often, and as many pictures as are as sure:
+    # 1 / (1/2)^2 / (1/90 + 1/10) = 36.
+    assert found.covariance[0][0] == pytest.approx(p * (1 - p) / 36)
+
+
+def test_who_is_worse_in_a_small_class_is_out_of_the_race():
+    """30 of 300 pictures are of a class that one strategy has never right."""
+    good, bad = np.ones(300), np.ones(300)
+    bad[270:275] = 0
+    right, targets = {"good": good, "bad": bad}, np.repeat([0, 1], [270, 30])
+    assert still_racing(right, list(right), np.ones(300)) == ["good"]
+    bad[271:] = 1
+    good[:9] = 0
+    # Of all pictures bad has eight more right; in the mean of the classes a little fewer than good lacks.
+    assert good.sum() < bad.sum()
+    assert still_racing(right, list(right), np.ones(300)) == ["bad"]
+    assert still_racing(right, list(right), weights_of(targets)) == ["good", "bad"]
 
 
 def test_the_quickest_are_tried_first():

@@ -203,7 +203,7 @@ def advise(
         trials = run_trials(looked, wanted, recipe.seed, watch, rounds)
 
     measured = Measured.of(evidence)
-    told = combined(tuple(kinds), measured, evidence.pictures, trials)
+    told = combined(tuple(kinds), measured, evidence.effective, trials)
     tested = dict(zip(trials.kinds, trials.tested, strict=True)) if trials else {}
     stages = {"probe@": probed, "finetune@": from_stage}
     predictions = [
@@ -301,9 +301,9 @@ def reasons_of(advice: Advice) -> list[str]:
     total, classes = sum(seen.counts), sum(count > 0 for count in seen.counts)
     depth = "what enters the classifier" if seen.best.layer is None else seen.best.layer
     lines = [
-        f"{advice.size.capitalize()} and {advice.nearness}: {total:,} training pictures of {classes} classes; what the "
-        f"network learned tells {seen.last.accuracy:.1%} of them apart, hand-crafted features {seen.handcrafted:.1%}, "
-        f"random weights {seen.random:.1%}.",
+        f"{advice.size.capitalize()} and {advice.nearness}: {total:,} training pictures of {classes} classes; in the "
+        f"mean of the classes, what the network learned tells {seen.last.accuracy:.1%} of them apart, hand-crafted "
+        f"features {seen.handcrafted:.1%}, random weights {seen.random:.1%}.",
         f"The classes are told apart best at {depth}: {seen.best.accuracy:.1%} leave-one-out "
         f"({seen.best.low:.1%} to {seen.best.high:.1%}).",
         f"Advised: {best.name}, {spelled(best)}.",

@@ -45,8 +45,10 @@ class Told:
         return share(z), share(z - half), share(z + half)
 
 
-def combined(kinds: tuple[str, ...], measured: Measured, pictures: int, trials: Trials | None = None) -> Told:
-    """Of the strategies `kinds`. pictures: how many the evidence rests on. trials: of some of them."""
+def combined(
+    kinds: tuple[str, ...], measured: Measured, pictures: float, trials: Trials | None = None
+) -> Told:
+    """Of the strategies `kinds`. pictures: how many, of equal classes, the evidence rests on; trials: of some."""
     told = by_evidence(kinds, measured, pictures)
     if trials is not None:
         told = updated(told, trials, measured)
@@ -55,7 +57,7 @@ def combined(kinds: tuple[str, ...], measured: Measured, pictures: int, trials: 
     return Told(kinds, told.mean, told.covariance * wider**2 + measured.strays**2)
 
 
-def by_evidence(kinds: tuple[str, ...], measured: Measured, pictures: int) -> Told:
+def by_evidence(kinds: tuple[str, ...], measured: Measured, pictures: float) -> Told:
     """Before any trial."""
     blends = [BLENDS[kind] for kind in kinds]
     further = measured.far * measured.steep

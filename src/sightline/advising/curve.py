@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.advising.balanced import effective, weights_of
 from sightline.advising.constants import CURVE_NOISE, EXPONENT, EXPONENT_SPREAD
 from sightline.features.heads import RidgeHead
 
@@ -23,7 +24,7 @@ DRAWS = 4
 class Curve:
     """The errors measured, and the power law through them.
 
-    sizes: pictures fitted on; errors: the share of wrong answers with each; tested: answers that each rests on.
+    sizes: pictures fitted on; errors: 1 less the balanced accuracy with each; tested: answers that each rests on.
     level, exponent: log a and b, with their covariance (2, 2) as rows.
     """
 
@@ -44,7 +45,7 @@ class Curve:
 def measure_curve(
     features: NDArray[np.floating], targets: NDArray[np.integer], whole: float, seed: int = 0
 ) -> Curve:
-    """From features (n, D) of one layer. whole: the leave-one-out error on all of them, 0..1."""
+    """From features (n, D) of one layer. whole: the balanced leave-one-out error on all of them, 0..1."""
     n, classes = len(targets), len(np.unique(targets))
     rng = np.random.default_rng(seed)
     sizes, errors, tested = [], [], []
@@ -52,14 +53,15 @@ def measure_curve(
         size = round(share * n)
         if size < 2 * classes:
             continue
-        wrong, count, draws = 0, 0, 0
+        wrong, count, draws = 0.0, 0, 0
         for _ in range(DRAWS):
             part = some(targets, size, rng)
             if len(np.unique(targets[part])) < 2:
                 continue
             rest = np.setdiff1d(np.arange(n), part)
             said = RidgeHead().fit(features[part], targets[part]).predict(features[rest])
-            wrong, count, draws = wrong + int((said != targets[rest]).sum()), count + len(rest), draws + 1
+            wrong += float(weights_of(targets[rest]) @ (said != targets[rest]))
+            count, draws = count + len(rest), draws + 1
         if draws:
             sizes.append(size)
             errors.append((wrong + 0.5) / (count + 1))
@@ -67,7 +69,8 @@ def measure_curve(
     sizes.append(n)
     errors.append((whole * n + 0.5) / (n + 1))
     tested.append(n)
-    level, exponent, covariance = power_law(sizes, errors, [min(t, n) for t in tested])
+    sure = effective(weights_of(targets)) / n
+    level, exponent, covariance = power_law(sizes, errors, [sure * min(t, n) for t in tested])
     return Curve(tuple(sizes), tuple(errors), tuple(tested), level, exponent, covariance)
 
 
@@ -83,7 +86,7 @@ def some(targets: NDArray[np.integer], size: int, rng: np.random.Generator) -> N
 
 
 def power_law(
-    sizes: list[int], errors: list[float], tested: list[int]
+    sizes: list[int], errors: list[float], tested: list[float]
 ) -> tuple[float, float, tuple[tuple[float, float], tuple[float, float]]]:
     """(log a, b, their covariance) of error = a size^-b, least squares with the prior on b."""
     e, n = np.array(errors), np.array(tested, dtype=float)

@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sightline.advising.balanced import effective, weights_of
 from sightline.advising.curve import Curve, measure_curve, some
 from sightline.advising.logme import logme
 from sightline.advising.smoothed import Smoothed, smoothed
 from sightline.data import ImageDataset
 from sightline.errors import SightlineError
-from sightline.evaluation.intervals import wilson
+from sightline.evaluation.intervals import weighted_mean
 from sightline.features.embedding_network import Network
 from sightline.features.embedding_stages import margins_of, probe_stages, stage_features_of
 from sightline.features.heads import RidgeHead
@@ -39,8 +40,9 @@ PATIENCE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """One stage. layer: its name, None for what enters the classifier. accuracy: of a ridge head on its features,
-    leave-one-out, with its interval (LEVEL); random: the same with random weights. logme: see `advising.logme`.
+    """One stage. layer: its name, None for what enters the classifier. accuracy: balanced, of a ridge head on its
+    features, leave-one-out, with its interval (LEVEL); random: the same with random weights. logme: see
+    `advising.logme`.
     """
 
     layer: str | None
@@ -54,9 +56,10 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that was measured. Accuracies are leave-one-out, 0..1.
+    """All that was measured. Accuracies are leave-one-out and balanced, 0..1.
 
-    counts: training pictures of each class. pictures: how many were looked at. handcrafted: accuracy of HOG and
+    counts: training pictures of each class. pictures: how many were looked at; effective: of how many in equal classes
+    balanced accuracies would be as sure. handcrafted: accuracy of HOG and
     colour histograms. smoothed: what predictions rest on. forward, train: seconds a picture takes through the network,
     and in a step of training.
     """
@@ -64,6 +67,7 @@ class Evidence:
     classes: tuple[str, ...]
     counts: tuple[int, ...]
     pictures: int
+    effective: float
     depths: tuple[Depth, ...]
     handcrafted: float
     smoothed: Smoothed
@@ -89,8 +93,8 @@ class Evidence:
 
     @property
     def chance(self) -> float:
-        """The share of the largest class."""
-        return max(self.counts) / sum(self.counts)
+        """The balanced accuracy of one answer to all."""
+        return 1 / sum(count > 0 for count in self.counts)
 
 
 def measure(
@@ -134,17 +138,18 @@ def measure(
     )
     depths = []
     probes = probe_stages(layers, found, targets)
-    others = probe_stages(layers, blind, train.targets[blind.indices])
+    others = probe_stages(layers, blind, targets)
+    weights = weights_of(targets)
     for probe, other, values in zip(probes, others, found.values, strict=True):
-        low, high = wilson((probe.margins > 0).sum(), len(probe.margins), LEVEL)
+        accuracy, low, high = balanced_accuracy(probe.margins, targets)
         depths.append(
             Depth(
                 probe.layer,
                 probe.length,
-                probe.accuracy,
-                float(low),
-                float(high),
-                other.accuracy,
+                accuracy,
+                low,
+                high,
+                balanced_accuracy(other.margins, targets)[0],
                 logme(standardised(values), targets),
             )
         )
@@ -155,19 +160,30 @@ def measure(
         train.classes,
         tuple(counts.tolist()),
         len(targets),
+        effective(weights),
         tuple(depths),
-        float((by_hand > 0).mean()),
+        balanced_accuracy(by_hand, targets)[0],
         Smoothed(
-            smoothed(probes[-1].margins),
-            max(smoothed(probe.margins) for probe in probes),
-            smoothed(by_hand),
-            max(smoothed(probe.margins) for probe in others),
+            smoothed(probes[-1].margins, weights),
+            max(smoothed(probe.margins, weights) for probe in probes),
+            smoothed(by_hand, weights),
+            max(smoothed(probe.margins, weights) for probe in others),
         ),
         measure_curve(found.values[-1], targets, 1.0 - depths[-1].accuracy, seed),
         forward,
         step,
         tuple(found.failures),
     )
+
+
+def balanced_accuracy(
+    margins: NDArray[np.floating], targets: NDArray[np.integer]
+) -> tuple[float, float, float]:
+    """(the mean of the classes' recalls, and the ends of its interval of LEVEL); margins (n,): above 0 where right."""
+    _, own, counts = np.unique(targets, return_inverse=True, return_counts=True)
+    right = np.bincount(own, margins > 0)
+    share = np.full(len(counts), 1 / len(counts))
+    return float(share @ (right / counts)), *weighted_mean(right, counts, share, level=LEVEL)
 
 
 def looked_at(train: ImageDataset, seed: int) -> ImageDataset:

@@ -48,7 +48,7 @@ def draw_advice(advice: Advice) -> bytes:
 
 
 def draw_depths(axes: Any, advice: Advice) -> None:
-    """Leave-one-out accuracy of every stage, learned and random, and of hand-crafted features."""
+    """Balanced leave-one-out accuracy of every stage, learned and random, and of hand-crafted features."""
     seen = advice.evidence
     places = list(range(len(seen.depths)))
     values = [100 * d.accuracy for d in seen.depths]
@@ -57,11 +57,11 @@ def draw_depths(axes: Any, advice: Advice) -> None:
     axes.errorbar(places, values, [below, above], fmt="o-", color=LEARNED, capsize=3, label="pretrained")
     axes.plot(places, [100 * d.random for d in seen.depths], "s--", color=RANDOM, label="random weights")
     axes.axhline(100 * seen.handcrafted, color=HAND, ls=":", label="hand-crafted")
-    axes.axhline(100 * seen.chance, color="0.8", lw=1, label="largest class")
+    axes.axhline(100 * seen.chance, color="0.8", lw=1, label="chance")
     names = [d.layer or "classifier" for d in seen.depths]
     turned = len(names) > 7 or max(map(len, names)) > 10
     axes.set_xticks(places, names, rotation=45 if turned else 0, ha="right" if turned else "center")
-    axes.set_ylabel("accuracy, leave-one-out, %")
+    axes.set_ylabel("balanced accuracy, leave-one-out, %")
     axes.set_title(f"by depth, on {seen.pictures:,} pictures, {LEVEL:.0%} intervals", fontsize=10, loc="left")
     axes.grid(axis="y", color="0.93")
     axes.set_axisbelow(True)
@@ -118,6 +118,6 @@ def advice_page(advice: Advice) -> str:
         "table{border-collapse:collapse}td,th{padding:.25em 1.2em .25em 0;text-align:left}</style>"
         f"<h1>{title}</h1><p>{escape(advice.model)} with {escape(advice.weights)}</p>"
         f'<img alt="Accuracy by depth, and the quadrants" src="{figure_uri(advice)}">'
-        f"<ul>{reasons}</ul><table><tr><th>strategy<th>accuracy<th>{LEVEL:.0%} interval<th>tried<th>minutes<th>"
-        f"{rows}</table></html>\n"
+        f"<ul>{reasons}</ul><table><tr><th>strategy<th>balanced accuracy<th>{LEVEL:.0%} interval<th>tried<th>minutes"
+        f"<th>{rows}</table></html>\n"
     )

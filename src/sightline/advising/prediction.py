@@ -21,9 +21,10 @@ HALF = 0.5
 class Prediction:
     """What a strategy is expected to reach on pictures that it did not see.
 
-    kind: `scratch`, `probe`, `probe@`, `finetune` or `finetune@`; stage: of the latter forms. accuracy and minutes
-    each with the ends of their interval (LEVEL); settings: of the recipe, beside model and weights. tried: training
-    pictures that a trial was tested on; 0 where the accuracy rests on the evidence and the other strategies' trials.
+    kind: `scratch`, `probe`, `probe@`, `finetune` or `finetune@`; stage: of the latter forms. accuracy (balanced: the
+    mean of the classes' recalls) and minutes each with the ends of their interval (LEVEL); settings: of the recipe,
+    beside model and weights. tried: training pictures that a trial was tested on; 0 where the accuracy rests on the
+    evidence and the other strategies' trials.
     """
 
     kind: str
@@ -103,14 +104,14 @@ class Measured:
         strays = evidence.curve.covariance[1][1] ** 0.5 * math.log(whole / looked) if whole > looked else 0.0
         grows = evidence.curve.error(whole)[0] / evidence.curve.error(looked * (FOLDS - 1) / FOLDS)[0]
         return cls.from_accuracies(
-            evidence.smoothed, pictures=looked, per_class=whole / sum(n > 0 for n in evidence.counts),
+            evidence.smoothed, pictures=evidence.effective, per_class=whole / sum(n > 0 for n in evidence.counts),
             falls=falls, strays=strays, grows=grows,
         )  # fmt: skip
 
     @classmethod
     def from_accuracies(
         cls, accuracies: Smoothed, *,
-        pictures: int, per_class: float, falls: float, strays: float, grows: float,
+        pictures: float, per_class: float, falls: float, strays: float, grows: float,
     ) -> Measured:  # fmt: skip
         """From smoothed leave-one-out accuracies of `pictures`; falls: what errors are multiplied with."""
         last, best, hand, random = (logit(1.0 - (1.0 - p) * falls, pictures) for p in astuple(accuracies))

@@ -18,7 +18,7 @@ from sightline.advising.constants import BOLSTER
 
 @dataclass(frozen=True, slots=True)
 class Smoothed:
-    """Leave-one-out accuracies, smoothed: of what enters the classifier, of the stage where it is highest, of
+    """Balanced leave-one-out accuracies, smoothed: of what enters the classifier, of the stage where it is highest, of
     hand-crafted features, and of the same network with random weights at its best stage.
     """
 
@@ -28,8 +28,8 @@ class Smoothed:
     random: float
 
 
-def smoothed(margins: NDArray[np.floating]) -> float:
-    """The mean of Phi(margin / width) over margins (n,), above 0 where the answer is right.
+def smoothed(margins: NDArray[np.floating], weights: NDArray[np.floating]) -> float:
+    """The mean of Phi(margin / width) over margins (n,), above 0 where the answer is right, with these weights (n,).
 
     The width is BOLSTER n^-1/3 deviations of the margins: the more pictures, the more like a count.
     """
@@ -37,5 +37,5 @@ def smoothed(margins: NDArray[np.floating]) -> float:
 
     width = BOLSTER * len(margins) ** (-1 / 3) * float(margins.std())
     if not width:
-        return float((margins > 0).mean())
-    return float(ndtr(margins / width).mean())
+        return float(np.average(margins > 0, weights=weights))
+    return float(np.average(ndtr(margins / width), weights=weights))

@@ -21,7 +21,7 @@ def advice_table(advice: Advice) -> RenderableType:
 
     strategies = plain_table()
     strategies.add_column("strategy", no_wrap=True)
-    for title in ("accuracy", f"{LEVEL:.0%} interval", "tried", "minutes", f"{LEVEL:.0%} interval"):
+    for title in ("balanced\naccuracy", f"{LEVEL:.0%} interval", "tried", "minutes", f"{LEVEL:.0%} interval"):
         strategies.add_column(title, justify="right", no_wrap=True)
     strategies.add_column("")
     for p in sorted(advice.predictions, key=lambda p: -p.accuracy):
@@ -36,7 +36,7 @@ def advice_table(advice: Advice) -> RenderableType:
         )
     depths = plain_table()
     depths.add_column("depth", no_wrap=True)
-    for title in ("accuracy", f"{LEVEL:.0%} interval", "random weights", "LogME"):
+    for title in ("balanced\naccuracy", f"{LEVEL:.0%} interval", "random weights", "LogME"):
         depths.add_column(title, justify="right", no_wrap=True)
     for d in advice.evidence.depths:
         depths.add_row(

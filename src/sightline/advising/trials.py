@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from sightline.advising.balanced import effective, weights_of
 from sightline.advising.constants import CLEARLY, ENOUGH, FOLDS, ROUNDS
 from sightline.advising.prediction import HALF
 from sightline.data import ImageDataset
@@ -40,8 +41,8 @@ from sightline.training.recipe import Recipe
 class Trials:
     """How the strategies did. kinds: those tried, k of them; tested (k,): pictures that each was tested on.
 
-    accuracies (k,): the shares of right answers, where one picture more is half right; covariance (k, k): of them, for
-    other pictures of the same kind. rounds: how often the pictures were divided. seconds: of all of it.
+    accuracies (k,): balanced, and as if one picture more were half right; covariance (k, k): of them, for other
+    pictures of the same kind. rounds: how often the pictures were divided. seconds: of all of it.
     """
 
     kinds: tuple[str, ...]
@@ -52,8 +53,16 @@ class Trials:
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, right: Mapping[str, NDArray[np.float64]], rounds: int = 1, seconds: float = 0.0) -> Trials:
+    def of(
+        cls,
+        right: Mapping[str, NDArray[np.float64]],
+        weights: NDArray[np.float64],
+        rounds: int = 1,
+        seconds: float = 0.0,
+    ) -> Trials:
         """From how often each strategy had each picture right, (n,): 0..1, and NaN where it was not tested.
+
+        weights: (n,) what each picture counts for.
 
         Of two strategies that were tested on the same pictures, the covariance follows from the pictures that they
         differ on. One picture more, that only one of both has right, counts with them, or few pictures would say that
@@ -61,19 +70,21 @@ class Trials:
         """
         rows = np.array(list(right.values()))
         known = ~np.isnan(rows)
-        there = known.astype(float)
+        there, counted = known.astype(float), known * weights
         answers = np.where(known, rows, 0.0)
-        tested, squares = there.sum(1), answers**2
-        accuracies = (answers.sum(1) + HALF) / (tested + 2 * HALF)
-        own = (squares.sum(1) + HALF) / (tested + 2 * HALF) - accuracies**2
-        shared = there @ there.T
-        ahead = answers @ there.T - there @ answers.T
-        apart = squares @ there.T + there @ squares.T - 2 * answers @ answers.T
+        firsts, squares = counted * answers, counted * answers**2
+        total = counted.sum(1)
+        accuracies = (firsts.sum(1) + HALF) / (total + 2 * HALF)
+        own = (squares.sum(1) + HALF) / (total + 2 * HALF) - accuracies**2
+        shared = counted @ there.T
+        ahead = firsts @ there.T - there @ firsts.T
+        apart = squares @ there.T + there @ squares.T - 2 * firsts @ answers.T
         unlike = (apart + 1) / (shared + 1) - (ahead / shared) ** 2
         same = (own[:, None] + own - unlike) / 2
         np.fill_diagonal(same, own)
         # Those tested on fewer pictures were tested on some of the others': the covariance of two means.
-        covariance = same / np.maximum.outer(tested, tested)
+        sure = [effective(weights[mine]) for mine in known]
+        covariance = same / np.maximum.outer(sure, sure)
         return cls(
             tuple(right),
             tuple(known.sum(1).tolist()),
@@ -120,7 +131,7 @@ def run_trials(
 ) -> Trials:
     """Of the strategies with these complete recipes, on readable pictures `train`; see `can_be_tried`."""
     watch, begun = watcher or Quiet(), time.perf_counter()
-    rng = np.random.default_rng(seed)
+    rng, weights = np.random.default_rng(seed), weights_of(train.targets)
     right, asked = ({kind: np.zeros(len(train)) for kind in recipes} for _ in range(2))
     racing = list(recipes)
     for one in range(rounds):
@@ -133,8 +144,8 @@ def run_trials(
                     right[kind][held] += tested(train, held, halves[held], recipes[kind])
                 asked[kind][held] += 1
             shares = {kind: right[kind] / np.where(asked[kind], asked[kind], np.nan) for kind in recipes}
-            racing = still_racing(shares, racing)
-    return Trials.of(shares, rounds, time.perf_counter() - begun)
+            racing = still_racing(shares, racing, weights)
+    return Trials.of(shares, weights, rounds, time.perf_counter() - begun)
 
 
 def tried_recipe(complete: Recipe, pictures: int) -> Recipe:
@@ -210,12 +221,14 @@ class Fold(Quiet):
                 self.best[own], self.right[~mine] = merit, right[~mine]
 
 
-def still_racing(right: Mapping[str, NDArray[np.float64]], racing: list[str]) -> list[str]:
+def still_racing(
+    right: Mapping[str, NDArray[np.float64]], racing: list[str], weights: NDArray[np.float64]
+) -> list[str]:
     """Those of `racing` that are not clearly worse than the best of them: by McNemar's count, plus one against luck."""
-    best = max((right[kind] for kind in racing), key=np.nansum)
+    best = max((right[kind] for kind in racing), key=lambda answers: np.nansum(weights * answers))
 
     def behind(kind: str) -> float:
-        ahead = best - right[kind]
+        ahead = weights * (best - right[kind])
         return float(np.nansum(ahead) / (np.nansum(ahead**2) + 1) ** 0.5)
 
     return [kind for kind in racing if behind(kind) < CLEARLY]
