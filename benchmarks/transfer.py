@@ -269,8 +269,9 @@ def summarize(out: Path, cases: Sequence[Case]) -> None:
     reached = {(r["case"], r["draw"], r["strategy"]): float(r["balanced"]) for r in known_rows(out)}
     evidence = {(r["case"], r["draw"]): r for r in known_rows(evidence_file(out))}
     found: list[dict[str, Any]] = []  # a row of figures a case
+    print("balanced accuracy in percent, the mean of the draws\n")
     print(
-        f"{'balanced accuracy':38} {'quadrant':11} "
+        f"{'case':38} {'quadrant':11} "
         + " ".join(f"{s:>9}" for s in STRATEGIES)
         + "  spread  best       advised (mean)"
     )
@@ -337,7 +338,9 @@ def main() -> None:
     parser.add_argument(
         "--development", action="store_true", help="the cases that the constants were set from"
     )
-    parser.add_argument("--further", action="store_true", help="the cases that nothing was settled by")
+    parser.add_argument(
+        "--further", action="store_true", help="twelve more cases, fixed when the form was all but settled"
+    )
     parser.add_argument("--summary", action="store_true", help="train nothing; print what was found")
     parser.add_argument("--draws", type=int, help="5, and 2 of the development cases")
     parser.add_argument("--out", type=Path)

@@ -37,4 +37,4 @@ for p in advice.predictions:
     print(f"{p.name:18} {p.accuracy:.1%} ({p.low:.1%} to {p.high:.1%})  {p.minutes:.2f} minutes")
 
 run = sightline.fit(data, strategy="auto", **reuse, **settings)
-print(f"{run.recipe.strategy}: {run.scores.accuracy} on the test pictures")
+print(f"{run.recipe.strategy}: balanced accuracy {run.scores.balanced_accuracy} on the test pictures")

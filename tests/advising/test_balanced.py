@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import recall_score
 
-from sightline.advising.balanced import effective, weights_of
-from sightline.advising.evidence import balanced_accuracy
+from sightline.advising.balanced import balanced_accuracy, effective, weights_of
 from sightline.evaluation import intervals
 
 
@@ -21,7 +20,7 @@ def test_the_weighted_mean_is_the_mean_of_the_recalls(answers):
     said = np.where(right, targets, targets + 5)
     wanted = recall_score(targets, said, labels=np.unique(targets), average="macro")
     assert np.average(right, weights=weights) == pytest.approx(wanted)
-    assert balanced_accuracy(np.where(right, 1.0, -1.0), targets)[0] == pytest.approx(wanted)
+    assert balanced_accuracy(np.where(right, 1.0, -1.0), targets, 0.9)[0] == pytest.approx(wanted)
 
 
 def test_equal_classes_count_as_they_are():
@@ -44,6 +43,6 @@ def test_its_variance_is_that_of_the_effective_number_of_pictures():
 def test_the_interval_is_that_of_the_evaluation():
     margins, targets = np.array([1.0, 1, -1, 1, 1, -1, 1]), np.array([0, 0, 0, 0, 2, 2, 2])
     confusion = np.array([[3, 1, 0], [0, 0, 0], [1, 0, 2]])
-    found = balanced_accuracy(margins, targets)
+    found = balanced_accuracy(margins, targets, 0.9)
     assert found[1:] == pytest.approx(intervals.balanced_accuracy(confusion, level=0.9))
     assert found[1] < found[0] < found[2]

@@ -234,15 +234,15 @@ def test_a_class_of_few_pictures_counts_as_much_as_any_other():
     assert found.covariance[0][0] == pytest.approx(p * (1 - p) / 36)
 
 
-def test_who_is_worse_in_a_small_class_is_out_of_the_race():
-    """30 of 300 pictures are of a class that one strategy has never right."""
+def test_the_race_is_run_in_the_mean_of_the_classes():
+    """270 pictures of one class, and 30 of another."""
     good, bad = np.ones(300), np.ones(300)
     bad[270:275] = 0
     right, targets = {"good": good, "bad": bad}, np.repeat([0, 1], [270, 30])
     assert still_racing(right, list(right), np.ones(300)) == ["good"]
     bad[271:] = 1
     good[:9] = 0
-    # Of all pictures bad has eight more right; in the mean of the classes a little fewer than good lacks.
+    # Of all pictures bad has eight more right; but each lacks a thirtieth of one class.
     assert good.sum() < bad.sum()
     assert still_racing(right, list(right), np.ones(300)) == ["bad"]
     assert still_racing(right, list(right), weights_of(targets)) == ["good", "bad"]

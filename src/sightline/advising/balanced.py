@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.evaluation.intervals import weighted_mean
+
 
 def weights_of(targets: NDArray[np.integer]) -> NDArray[np.float64]:
     """(n,): what each picture counts for, 1 in the mean, so that a weighted mean is that of the classes' means."""
@@ -20,3 +22,13 @@ def weights_of(targets: NDArray[np.integer]) -> NDArray[np.float64]:
 def effective(weights: NDArray[np.float64]) -> float:
     """How many pictures of equal weight would have a mean that is as sure (Kish 1965, Survey Sampling, 11.7)."""
     return float(weights.sum() ** 2 / np.square(weights).sum())
+
+
+def balanced_accuracy(
+    margins: NDArray[np.floating], targets: NDArray[np.integer], level: float
+) -> tuple[float, float, float]:
+    """(mean of the classes' recalls, and the ends of its interval of `level`); margins (n,) are above 0 where right."""
+    _, own, counts = np.unique(targets, return_inverse=True, return_counts=True)
+    right = np.bincount(own, margins > 0)
+    share = np.full(len(counts), 1 / len(counts))
+    return float(share @ (right / counts)), *weighted_mean(right, counts, share, level=level)

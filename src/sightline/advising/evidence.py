@@ -15,13 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sightline.advising.balanced import effective, weights_of
+from sightline.advising.balanced import balanced_accuracy, effective, weights_of
 from sightline.advising.curve import Curve, measure_curve, some
 from sightline.advising.logme import logme
 from sightline.advising.smoothed import Smoothed, smoothed
 from sightline.data import ImageDataset
 from sightline.errors import SightlineError
-from sightline.evaluation.intervals import weighted_mean
 from sightline.features.embedding_network import Network
 from sightline.features.embedding_stages import margins_of, probe_stages, stage_features_of
 from sightline.features.heads import RidgeHead
@@ -59,9 +58,8 @@ class Evidence:
     """All that was measured. Accuracies are leave-one-out and balanced, 0..1.
 
     counts: training pictures of each class. pictures: how many were looked at; effective: of how many in equal classes
-    balanced accuracies would be as sure. handcrafted: accuracy of HOG and
-    colour histograms. smoothed: what predictions rest on. forward, train: seconds a picture takes through the network,
-    and in a step of training.
+    balanced accuracies would be as sure. handcrafted: accuracy of HOG and colour histograms. smoothed: what predictions
+    rest on. forward, train: seconds a picture takes through the network, and in a step of training.
     """
 
     classes: tuple[str, ...]
@@ -138,10 +136,11 @@ def measure(
     )
     depths = []
     probes = probe_stages(layers, found, targets)
-    others = probe_stages(layers, blind, targets)
+    blind_targets = train.targets[blind.indices]
+    others = probe_stages(layers, blind, blind_targets)
     weights = weights_of(targets)
     for probe, other, values in zip(probes, others, found.values, strict=True):
-        accuracy, low, high = balanced_accuracy(probe.margins, targets)
+        accuracy, low, high = balanced_accuracy(probe.margins, targets, LEVEL)
         depths.append(
             Depth(
                 probe.layer,
@@ -149,7 +148,7 @@ def measure(
                 accuracy,
                 low,
                 high,
-                balanced_accuracy(other.margins, targets)[0],
+                balanced_accuracy(other.margins, blind_targets, LEVEL)[0],
                 logme(standardised(values), targets),
             )
         )
@@ -162,28 +161,18 @@ def measure(
         len(targets),
         effective(weights),
         tuple(depths),
-        balanced_accuracy(by_hand, targets)[0],
+        balanced_accuracy(by_hand, targets, LEVEL)[0],
         Smoothed(
             smoothed(probes[-1].margins, weights),
             max(smoothed(probe.margins, weights) for probe in probes),
             smoothed(by_hand, weights),
-            max(smoothed(probe.margins, weights) for probe in others),
+            max(smoothed(probe.margins, weights_of(blind_targets)) for probe in others),
         ),
         measure_curve(found.values[-1], targets, 1.0 - depths[-1].accuracy, seed),
         forward,
         step,
         tuple(found.failures),
     )
-
-
-def balanced_accuracy(
-    margins: NDArray[np.floating], targets: NDArray[np.integer]
-) -> tuple[float, float, float]:
-    """(the mean of the classes' recalls, and the ends of its interval of LEVEL); margins (n,): above 0 where right."""
-    _, own, counts = np.unique(targets, return_inverse=True, return_counts=True)
-    right = np.bincount(own, margins > 0)
-    share = np.full(len(counts), 1 / len(counts))
-    return float(share @ (right / counts)), *weighted_mean(right, counts, share, level=LEVEL)
 
 
 def looked_at(train: ImageDataset, seed: int) -> ImageDataset:
