@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import sightline
 from sightline.data import make_splits, open_dataset
 from sightline.errors import SightlineError
 from sightline.fitting import auto
-from sightline.fitting.conclude import decide
+from sightline.fitting.conclude import beats, decide
+from sightline.training.choice import Choice
 from sightline.training.loop import Trainer
 from sightline.training.prepare import Job, Rival
 from sightline.training.recipe import Recipe
@@ -54,7 +56,7 @@ def test_the_recipe_says_what_it_became(finished):
 def test_the_better_one_by_validation_is_kept(finished):
     rival = json.loads((finished.path / "rival.json").read_text())
     best = max(row["val_balanced_accuracy"] for row in finished.history)
-    assert best >= rival["best"]["merit"] - 1e-12
+    assert best >= rival["choice"]["highest"] - 1e-12
 
 
 def test_the_report_shows_the_advice(finished):
@@ -107,16 +109,42 @@ def test_too_little_time_tries_the_advised_alone(digits, trained, tmp_path):
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        (0.8, "Kept: probe, balanced accuracy 90.0% on the validation pictures; finetune 80.0%."),
-        (0.95, "Kept: finetune, balanced accuracy 95.0% on the validation pictures; probe 90.0%."),
+        (0.8, "Kept: probe, balanced accuracy up to 90.0% on the validation pictures; finetune 80.0%."),
+        (0.95, "Kept: finetune, balanced accuracy up to 95.0% on the validation pictures; probe 90.0%."),
     ],
 )
 def test_validation_decides(own, said):
-    rival = Rival("probe", Best(0, 0.9, 0.5, {}), Recipe(), [], "")
+    rival = Rival("probe", Best(0, 0.9, 0.5, {}), Choice(0.9, 0.5), Recipe(), [], "")
     job = Job(None, Recipe(), [], None, [], rival=rival, name="finetune")
-    kept = decide(job, TrainState(None, None, None, best=Best(3, own, 0.4, {})))
+    kept = decide(job, TrainState(None, None, None, choice=Choice(own, 0.4)))
     assert kept is (rival if own < 0.9 else None)
     assert job.reasons == [said]
+
+
+def test_who_has_beaten_the_rival_once_stays_whatever_epoch_is_kept():
+    """Its weights have taken the place of the rival's."""
+    rival = Rival("probe", Best(0, 0.9, 0.5, {}), Choice(0.9, 0.5), Recipe(), [], "")
+    own = Choice()
+    assert own.keeps(0.8, 0.5, 0.1)
+    assert not beats(own, rival)
+    assert own.keeps(0.95, 0.5, 0.1)
+    assert beats(own, rival)
+    assert own.keeps(0.86, 0.5, 0.1)
+    assert beats(own, rival)
+
+
+def test_advice_of_another_version_is_a_sentence(finished, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(finished.path, copy)
+    advice = json.loads((copy / "advice.json").read_text())
+    del advice["evidence"]["effective"]
+    (copy / "advice.json").write_text(json.dumps(advice))
+    job = Job(None, finished.recipe, [], None, [])
+    with pytest.raises(SightlineError, match=r"Another version of sightline wrote advice\.json"):
+        auto.restore(job, sightline.run.Run(copy))
+    (copy / "advice.json").write_text((finished.path / "advice.json").read_text())
+    auto.restore(job, sightline.run.Run(copy))
+    assert json.loads(json.dumps(job.advice.to_dict())) == finished.read_json("advice.json")
 
 
 def test_a_rival_that_wins_is_what_the_run_is(digits, trained, tmp_path, monkeypatch):

@@ -86,7 +86,7 @@ def test_a_missing_value_breaks_the_line() -> None:
 def test_the_best_epoch_is_the_one_quoted() -> None:
     chart = charts(history(10))[1]
     assert chart.lines[1].quoted == "89.4%"  # 1 - 0.95 / 9
-    assert "best: 9" in chart.svg
+    assert "kept: 9" in chart.svg
 
 
 def test_very_many_epochs_are_thinned_out_but_not_the_best_and_the_last() -> None:

@@ -125,7 +125,7 @@ def test_every_part_is_there(page: Page) -> None:
         "it is truncated",
         "Loss",
         "Learning rate",
-        "best: 3",
+        "kept: 3",
         "Macro-F1",
         "Most confused",
         "All 6 mistakes",
@@ -246,7 +246,7 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_few_and_many_epochs(epochs: int) -> None:
     page = Page(render(sample(epochs=epochs)))
     assert len(list(page.all("svg"))) == 1 + 3  # the mark and three charts
-    assert f"best: {max(1, epochs - 1)}" in page.text
+    assert f"kept: {max(1, epochs - 1)}" in page.text
 
 
 def test_without_a_history_there_is_no_training_section() -> None:

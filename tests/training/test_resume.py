@@ -287,7 +287,7 @@ def test_a_run_of_another_version_is_said(fits, shapes, tmp_path):
     out = stopped(fits, shapes, tmp_path / "run")
     for path in (out / "checkpoints").glob("step-*/" + FACTS):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(SightlineError, match="format 99; this version of sightline reads format 2"):
+    with pytest.raises(SightlineError, match="format 99; this version of sightline reads format 3"):
         fit(resume=out, quiet=True)
 
 

@@ -1,6 +1,6 @@
 """Every class counts as much as any other, however many pictures it has.
 
-Training keeps its best epoch by balanced accuracy, the mean of the classes' recalls, so that is what is measured,
+Training chooses its epoch by balanced accuracy, the mean of the classes' recalls, so that is what is measured,
 tried and foretold here. Where the classes are met in other shares later on it stays what it is, and accuracy does not.
 Of classes with as many pictures each it is the accuracy.
 """

@@ -1,7 +1,7 @@
-"""Strategies tried on the training pictures themselves: cross-validated, by their own recipes, all on the same folds.
+"""Strategies tried on the pictures looked at: cross-validated, by their own recipes, all on the same folds.
 
 Of FOLDS folds each is held back once; every strategy is trained on the others, with as many steps as it would take in
-earnest. Training chooses its best epoch by validation pictures. Here one half of the fold chooses the epoch that the
+earnest. Training chooses its epoch by validation pictures. Here one half of the fold chooses the epoch that the
 other half is tested at, and the other way round: so every picture is tested once, and none chose what it tests.
 
 Few pictures are divided anew in further rounds: of each picture is counted how often it was answered right. That leaves
@@ -31,6 +31,7 @@ from sightline.data import ImageDataset
 from sightline.data.dataset import SPLITS
 from sightline.pipeline.cache import read_all
 from sightline.pipeline.loader import PlainPictures
+from sightline.training.choice import Choice, deviation_of_mean_recall
 from sightline.training.loop import Trainer
 from sightline.training.prepare import canonical_stage, prepare
 from sightline.training.progress import Quiet
@@ -197,7 +198,7 @@ class Fold(Quiet):
         self.pictures = trainer.val
         trainer.val = PlainPictures(trainer.val.dataset.subset([]), trainer.preprocess)
         self.right = np.zeros(len(half), dtype=bool)
-        self.best = [(-1.0, 0.0), (-1.0, 0.0)]
+        self.choices = Choice(), Choice()
 
     @torch.inference_mode()
     def epoch(self, _: dict[str, Any]) -> None:
@@ -214,11 +215,11 @@ class Fold(Quiet):
         )
         for own in (0, 1):
             mine = self.half == own
-            classes = targets[mine].numpy()
-            recalls = [right[mine][classes == one].mean() for one in np.unique(classes)]
-            merit = float(np.mean(recalls)), -float(losses[mine].mean())
-            if merit > self.best[own]:
-                self.best[own], self.right[~mine] = merit, right[~mine]
+            classes = np.unique(targets[mine], return_inverse=True)[1]
+            hits, seen = np.bincount(classes, right[mine]), np.bincount(classes)
+            merit, deviation = float((hits / seen).mean()), deviation_of_mean_recall(hits, seen)
+            if self.choices[own].keeps(merit, float(losses[mine].mean()), deviation):
+                self.right[~mine] = right[~mine]
 
 
 def still_racing(

@@ -1,8 +1,8 @@
 """`--strategy auto`: what advice says is followed, the runner-up is trained where time allows, and validation decides.
 
-Of the two the one that takes less time is trained first, in memory; its best epoch is written into the run. The other
-one is then the run's own training, with checkpoints, and takes its place only where it does better on the validation
-pictures. So whatever ends early, there is a model, and what was trained in memory was short.
+Of the two the one that takes less time is trained first, in memory; the epoch it keeps is written into the run. The
+other one is then the run's own training, with checkpoints, and takes its place only where it does better on the
+validation pictures. So whatever ends early, there is a model, and what was trained in memory was short.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sightline.fitting.audit import kept_together, seen_before
 from sightline.fitting.conclude import make_bundle
 from sightline.fitting.folder import Fit
 from sightline.run import ADVICE, RIVAL, Run
+from sightline.training.choice import Choice
 from sightline.training.plan import split_as_planned
 from sightline.training.prepare import Job, Rival, prepare
 from sightline.training.recipe import Recipe
@@ -68,7 +69,7 @@ def recipe_of(recipe: Recipe, chosen: Prediction) -> Recipe:
 
 
 def tried(whole: ImageDataset, recipe: Recipe, chosen: Prediction, fit: Fit) -> Rival:
-    """Train a strategy in memory, and leave its best epoch in the run."""
+    """Train a strategy in memory, and leave the epoch it keeps in the run."""
     begun = time.perf_counter()
     fit.watch.message(f"Trying {chosen.name} first.")
     job = prepare(whole, recipe_of(recipe, chosen).updated({"minutes": None}), fit.watch, fit.processes)
@@ -79,24 +80,34 @@ def tried(whole: ImageDataset, recipe: Recipe, chosen: Prediction, fit: Fit) -> 
     rival = Rival(
         chosen.name,
         best,
+        state.choice,
         job.recipe,
         state.history,
         f"Tried {chosen.name} first, in {(time.perf_counter() - begun) / 60:.1f} minutes: balanced accuracy "
-        f"{best.merit:.1%} on the validation pictures.",
+        f"up to {state.choice.highest:.1%} on the validation pictures.",
     )
     fit.run.write_json(RIVAL, asdict(rival) | {"recipe": job.recipe.to_dict()})
     return rival
 
 
 def restore(job: Job, run: Run) -> None:
-    """Give the job of a run that is resumed its advice and its rival, where there are any."""
-    if (run.path / ADVICE).exists():
-        job.advice = Advice.from_dict(run.read_json(ADVICE))
-    if (run.path / RIVAL).exists():
-        data: dict[str, Any] = run.read_json(RIVAL)
-        data |= {"best": Best(**data["best"]), "recipe": Recipe.model_validate(data["recipe"])}
-        job.rival = Rival(**data)
-        job.name = spelled(job.recipe)
+    """Give the job of a run that is resumed its advice and its rival, where there are any.
+
+    Raises SightlineError where another version of sightline wrote them.
+    """
+    try:
+        if (run.path / ADVICE).exists():
+            job.advice = Advice.from_dict(run.read_json(ADVICE))
+        if (run.path / RIVAL).exists():
+            data: dict[str, Any] = run.read_json(RIVAL)
+            data |= {"best": Best(**data["best"]), "choice": Choice(**data["choice"])}
+            job.rival = Rival(**data | {"recipe": Recipe.model_validate(data["recipe"])})
+            job.name = spelled(job.recipe)
+    except (KeyError, TypeError):
+        raise SightlineError(
+            f"Another version of sightline wrote {ADVICE} or {RIVAL} in {run.path}; this one cannot go on from there: "
+            "start the run anew."
+        ) from None
 
 
 def spelled(recipe: Recipe) -> str:

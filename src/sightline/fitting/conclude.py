@@ -14,28 +14,30 @@ from sightline.features.embedding_network import described
 from sightline.fitting.folder import Fit, rows_of, say_set_aside
 from sightline.run import FACTS, RECIPE, SCORES, Run, environment
 from sightline.training.build import model_arguments_of
+from sightline.training.choice import Choice
 from sightline.training.plan import published_row
 from sightline.training.prepare import Job, Rival
-from sightline.training.state import Best, TrainState
+from sightline.training.state import TrainState
 
 # Relative difference of one loss computed in two ways, in float32.
 ROUNDING = 1e-6
 
 
 def keep(run: Run, job: Job, state: TrainState) -> None:
-    """Write the best model so far into the run, unless a rival is there that is better."""
+    """Write the model that is kept so far into the run, unless a rival is there that is better."""
     assert state.best is not None
-    if job.rival is not None and not beats(state.best, job.rival):
+    if job.rival is not None and not beats(state.choice, job.rival):
         return
     make_bundle(job, state.best.weights).save(run.path)
 
 
-def beats(own: Best, rival: Rival) -> bool:
-    """Whether the run's own training did better on the validation pictures.
+def beats(own: Choice, rival: Rival) -> bool:
+    """Whether the run's own training did better on the validation pictures, each in its best epoch so far.
 
+    So who has beaten the rival once has for good, whatever later epoch is kept: the rival's weights are then gone.
     Fine-tuning that has not moved from its head computes the rival's loss in another order: rounding is no gain.
     """
-    return rival.best.beaten_by(own.merit, own.loss * (1 + ROUNDING))
+    return rival.choice.beaten_by(own.highest, own.lowest_loss * (1 + ROUNDING))
 
 
 def make_bundle(job: Job, weights: dict[str, Any]) -> Bundle:
@@ -153,12 +155,12 @@ def conclude(fit: Fit, job: Job, state: TrainState, before: float) -> None:
 
 def decide(job: Job, state: TrainState) -> Rival | None:
     """The rival, if it did better on the validation pictures than the run's own training; adds what there is to say."""
-    rival, own = job.rival, state.best
-    assert rival is not None and own is not None
-    won = not beats(own, rival)
-    both = [(job.name, own.merit), (rival.name, rival.best.merit)]
+    rival = job.rival
+    assert rival is not None
+    won = not beats(state.choice, rival)
+    both = [(job.name, state.choice.highest), (rival.name, rival.choice.highest)]
     (kept, merit), (left, other) = reversed(both) if won else both
     job.reasons.append(
-        f"Kept: {kept}, balanced accuracy {merit:.1%} on the validation pictures; {left} {other:.1%}."
+        f"Kept: {kept}, balanced accuracy up to {merit:.1%} on the validation pictures; {left} {other:.1%}."
     )
     return rival if won else None

@@ -112,7 +112,7 @@ def _draw(title: str, lines: list[Line], epochs: list[int], best: int | None, sh
         # The label turns inwards near the right edge.
         anchor, shift = ("end", -4) if x(best) > WIDTH * 0.75 else ("start", 4)
         parts.append(f'<path class="best" d="M{x(best)} {TOP - 12}V{floor}"/>')
-        parts.append(text(x(best) + shift, TOP - 6, anchor, f"best: {best}"))
+        parts.append(text(x(best) + shift, TOP - 6, anchor, f"kept: {best}"))
     for line in lines:
         points = [
             None if value is None else (x(epoch), y(value))

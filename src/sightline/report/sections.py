@@ -294,7 +294,7 @@ def _facts(data: ReportData, parameters: int) -> Iterator[tuple[str, str]]:
     yield "Input", f"{data.preprocess.channels} × {height} × {width}"
     if data.history:
         best = next((row.get("epoch") for row in data.history if row.get("best")), None)
-        yield "Epochs", f"{len(data.history)}" + (f", best {best}" if best is not None else "")
+        yield "Epochs", f"{len(data.history)}" + (f", kept {best}" if best is not None else "")
     seconds = _seconds(data)
     if seconds:
         yield "Time", duration(seconds)

@@ -26,7 +26,7 @@ from sightline.files import disk_errors, reason, write_file
 if TYPE_CHECKING:
     from sightline.training.state import TrainState
 
-FORMAT = 2
+FORMAT = 3
 TENSORS, FACTS = "state.safetensors", "state.json"
 KEPT = 2
 # Between two checkpoints lie at least so many seconds, and twenty times what writing one took, but never more than

@@ -130,6 +130,10 @@ class ContrastiveTrainer(Trainer):
     def merit(self, row: dict[str, Any]) -> float:
         return float(row["val_recall"])
 
+    def deviation(self, _: dict[str, Any]) -> float:
+        """None, so that the epoch with the highest recall is kept, and of equal ones the latest."""
+        return 0.0
+
     @torch.inference_mode()
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Loss, and recall at 1, 5 and 10 both ways, over the validation split."""

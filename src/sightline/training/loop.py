@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sightline.errors import SightlineError
 from sightline.pipeline.loader import Batch, PlainPictures, TrainLoader
 from sightline.pipeline.order import epoch_order
+from sightline.training.choice import deviation_of_mean_recall
 from sightline.training.interrupts import finishing_the_step
 from sightline.training.memory import within_memory
 from sightline.training.objective import Answers, Objective
@@ -79,8 +80,12 @@ class Trainer:
         return Answers(model)
 
     def merit(self, row: dict[str, Any]) -> float:
-        """What epochs are compared by, the higher the better; ties go to the lower validation loss."""
+        """What epochs are compared by, the higher the better."""
         return float(row["val_balanced_accuracy"])
+
+    def deviation(self, row: dict[str, Any], /) -> float:
+        """Standard error of the merit."""
+        return float(row["val_deviation"])
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[tuple[np.ndarray, Batch]]:
         """The batches of `epoch` from number `first` on: positions of the global one, and this process's part."""
@@ -187,7 +192,7 @@ class Trainer:
 
     @torch.inference_mode()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Loss, accuracy and balanced accuracy over the validation split, every picture counted once."""
+        """Loss, accuracy, balanced accuracy and its standard error over the validation split, every picture once."""
         model.eval()
         self.processes.share_buffers(model)
         loss, right, seen = 0.0, np.zeros(self.classes), np.zeros(self.classes)
@@ -202,12 +207,13 @@ class Trainer:
             right += np.bincount(truth[hit], minlength=self.classes)
         sums = self.processes.total(np.concatenate([[loss], right, seen]))
         loss, right, seen = float(sums[0]), sums[1 : 1 + self.classes], sums[1 + self.classes :]
-        there = seen > 0
         total = max(1.0, float(seen.sum()))
+        right, seen = right[seen > 0], seen[seen > 0]
         return {
             "val_loss": loss / total,
             "val_accuracy": float(right.sum()) / total,
-            "val_balanced_accuracy": float((right[there] / seen[there]).mean()) if there.any() else 0.0,
+            "val_balanced_accuracy": float((right / seen).mean()) if len(seen) else 0.0,
+            "val_deviation": deviation_of_mean_recall(right, seen) if len(seen) else 0.0,
         }
 
     def spare(self) -> Trainer:
@@ -248,7 +254,7 @@ class Trainer:
 
     def goes_on(self, state: TrainState) -> bool:
         """Whether there are steps left, and patience."""
-        patient = self.recipe.patience is None or state.epochs_since_best < self.recipe.patience
+        patient = self.recipe.patience is None or state.choice.epochs_since < self.recipe.patience
         return state.step < self.total_steps() and patient
 
     def train_epoch(
@@ -312,7 +318,7 @@ class Trainer:
             raise KeyboardInterrupt
 
     def end_epoch(self, state: TrainState, watcher: Watcher, on_best: Callable[[TrainState], None]) -> None:
-        """Validate, write the epoch down, and keep its weights if it is the best."""
+        """Validate, write the epoch down, and keep its weights if it is as good as the best."""
         begun = time.perf_counter()
         sums = state.sums
         loss, right, seen = self.processes.total(np.array([sums.loss, sums.right, sums.seen]))
@@ -327,16 +333,19 @@ class Trainer:
         row |= self.validate(state.evaluated)
         self.check_loss(row["val_loss"], state.step)
         row["seconds"] = sums.seconds + time.perf_counter() - begun
-        merit, val_loss = self.merit(row), row["val_loss"]
-        row["best"] = better = state.best is None or state.best.beaten_by(merit, val_loss)
-        if better:
-            weights = {k: v.detach().cpu().clone() for k, v in state.evaluated.state_dict().items()}
-            state.best = Best(row["epoch"], merit, val_loss, weights)
-            on_best(state)
+        self.judge(state, row, on_best)
         state.epoch, state.sums = state.epoch + 1, Sums()
-        state.epochs_since_best = 0 if better else state.epochs_since_best + 1
         state.history.append(row)
         watcher.epoch(row)
+
+    def judge(self, state: TrainState, row: dict[str, Any], on_best: Callable[[TrainState], None]) -> None:
+        """Keep the weights of the epoch that `row` tells of if it is as good as the best, and note that in `row`."""
+        merit, loss = self.merit(row), row["val_loss"]
+        row["best"] = state.choice.keeps(merit, loss, self.deviation(row))
+        if row["best"]:
+            weights = {k: v.detach().cpu().clone() for k, v in state.evaluated.state_dict().items()}
+            state.best = Best(row["epoch"], merit, loss, weights)
+            on_best(state)
 
     def check_loss(self, loss: float, step: int) -> None:
         """Raises SightlineError where the training has run away."""

@@ -18,6 +18,7 @@ from sightline.pipeline.cache import Canonical, Failure, Mode, Prepared, fits, r
 from sightline.pipeline.loader import PlainPictures, TrainLoader, TrainPictures
 from sightline.pipeline.stored import store
 from sightline.training.build import build_model
+from sightline.training.choice import Choice
 from sightline.training.loop import Trainer
 from sightline.training.plan import (
     OF_ONE_SIZE,
@@ -46,11 +47,12 @@ STATISTICS = 1000
 class Rival:
     """Another strategy, trained before this run's own: kept unless that does better on the validation pictures.
 
-    best: its best epoch, without the weights; said: what there is to say of it.
+    best: the epoch it kept, without the weights; choice: what its epochs reached; said: what there is to say of it.
     """
 
     name: str
     best: Best
+    choice: Choice
     recipe: Recipe
     history: list[dict[str, Any]]
     said: str

@@ -80,7 +80,7 @@ class PlainLines(Quiet):
 
 
 class LiveLine(Quiet):
-    """A progress bar with rate, loss, accuracy and time left; an epoch's line stays above it."""
+    """A progress bar with rate, loss, accuracy and time left; the line of an epoch that is the best stays above it."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
@@ -122,12 +122,14 @@ class LiveLine(Quiet):
         )
 
     def epoch(self, row: dict[str, Any]) -> None:
-        if row["best"]:
+        merit = row["val_recall"] if "val_recall" in row else row["val_balanced_accuracy"]
+        if merit > self.best:
+            self.best = merit
             self.message(epoch_line(row))
 
 
 def epoch_line(row: dict[str, Any]) -> str:
-    """One epoch in a line; a star marks the best so far."""
+    """One epoch in a line; a star marks those as good as the best so far, of which the latest is kept."""
     if "val_recall" in row:
         to_text, to_image = row["val_image_to_text_1"], row["val_text_to_image_1"]
         figures = f"recall@1 {to_text:6.1%} captions, {to_image:6.1%} pictures"

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from sightline.pipeline.cache import Failure
+from sightline.training.choice import Choice
 
 
 class Watcher(Protocol):
@@ -43,7 +44,7 @@ class Forgetful:
 
 @dataclass
 class Best:
-    """The best epoch so far, by its merit on the validation split; ties go to the lower loss.
+    """The epoch that is kept so far (see `Choice`), and what it reached on the validation split.
 
     merit: balanced accuracy; of a contrastive run the mean recall.
     """
@@ -52,9 +53,6 @@ class Best:
     merit: float
     loss: float
     weights: dict[str, torch.Tensor]
-
-    def beaten_by(self, merit: float, loss: float) -> bool:
-        return (merit, -loss) > (self.merit, -self.loss)
 
 
 @dataclass
@@ -78,7 +76,7 @@ class TrainState:
     epoch: int = 0
     sums: Sums = field(default_factory=Sums)
     best: Best | None = None
-    epochs_since_best: int = 0
+    choice: Choice = field(default_factory=Choice)
     history: list[dict[str, Any]] = field(default_factory=list)
     failures: dict[str, Failure] = field(default_factory=dict)
 
@@ -95,15 +93,15 @@ class TrainState:
             "epoch": self.epoch,
             "sums": asdict(self.sums),
             "best": best and {"epoch": best.epoch, "merit": best.merit, "loss": best.loss},
-            "epochs_since_best": self.epochs_since_best,
+            "choice": asdict(self.choice),
             "history": self.history,
             "failures": [asdict(failure) for failure in self.failures.values()],
         }
 
     def restore(self, facts: dict[str, Any], best_weights: dict[str, torch.Tensor]) -> None:
-        """Take back what `facts` gave, and the weights of the best epoch."""
+        """Take back what `facts` gave, and the weights of the epoch that is kept."""
         self.step, self.epoch = facts["step"], facts["epoch"]
         self.sums = Sums(**facts["sums"])
         self.best = Best(**facts["best"], weights=best_weights) if facts["best"] else None
-        self.epochs_since_best, self.history = facts["epochs_since_best"], facts["history"]
+        self.choice, self.history = Choice(**facts["choice"]), facts["history"]
         self.failures = {row["ref"]: Failure(**row) for row in facts["failures"]}

@@ -27,7 +27,7 @@ from sightline.pipeline.cache import Failure, fits
 from sightline.pipeline.loader import Batch
 from sightline.training.loop import Trainer
 from sightline.training.optim import averaged, make_optimizer
-from sightline.training.state import Best, Forgetful, Saver, TrainState, Watcher
+from sightline.training.state import Forgetful, Saver, TrainState, Watcher
 from sightline.training.transfer_frozen import FrozenPart, KeptPictures, Views
 from sightline.training.transfer_order import order_of, rates_by_depth
 
@@ -115,7 +115,7 @@ class TransferTrainer(Trainer):
         state: TrainState | None = None,
         saver: Saver | None = None,
     ) -> TrainState:
-        """As a Trainer's; the fitted head is measured first, and is the best epoch (0) until another one is."""
+        """As a Trainer's; the fitted head is measured first, as epoch 0."""
         state = state or self.start()
         if self.head is not None and state.best is None:
             self.measure_head(state, watcher, on_best)
@@ -137,10 +137,7 @@ class TransferTrainer(Trainer):
         }
         row |= self.validate(state.evaluated)
         row["seconds"] = self.head.seconds + time.perf_counter() - begun
-        row["best"] = True
-        weights = {k: v.detach().cpu().clone() for k, v in state.evaluated.state_dict().items()}
-        state.best = Best(0, self.merit(row), row["val_loss"], weights)
-        on_best(state)
+        self.judge(state, row, on_best)
         state.history.append(row)
         watcher.epoch(row)
 
