@@ -93,8 +93,8 @@ def trained(dataset: ImageDataset, settings: dict[str, Any]) -> tuple[float, flo
     return float(right.mean()), float(balanced), state.best.merit, seconds
 
 
-def measured(train: ImageDataset, weights: Path, draw: int) -> dict[str, Any]:
-    """What `advise` measures of a draw's training pictures, as a row; `probe@` and `finetune@` hold their stage."""
+def measured(whole: ImageDataset, weights: Path, draw: int) -> dict[str, Any]:
+    """What `advise` measures of a draw, as a row; `probe@` and `finetune@` hold their stage."""
     from sightline.advising.advice import stages_of
     from sightline.advising.evidence import measure
     from sightline.advising.prediction import Measured
@@ -102,12 +102,12 @@ def measured(train: ImageDataset, weights: Path, draw: int) -> dict[str, Any]:
 
     begun = time.process_time()
     network = open_network(weights)
-    found = measure(train, network, draw)
+    found = measure(whole, network, draw)
     probed, start = stages_of(found, network.module, ["layer1", "layer2", "layer3"])
     assert probed is not None and start is not None
     by_stage = {depth.layer: depth for depth in found.depths}
     total = sum(found.counts)
-    now, later = found.curve.error(found.pictures)[0], found.curve.error(total)[0]
+    known = Measured.of(found)
     row: dict[str, Any] = {
         "classes": sum(count > 0 for count in found.counts),
         "total": total,
@@ -118,20 +118,20 @@ def measured(train: ImageDataset, weights: Path, draw: int) -> dict[str, Any]:
         "probed": by_stage[probed].accuracy,
         "hand": found.handcrafted,
         "random": found.random,
-        "falls": later / now if total > found.pictures else 1.0,
-        "strays": found.curve.covariance[1][1] ** 0.5 * np.log(total / found.pictures),
+        "falls": found.curve.error(total)[0] / found.curve.error(found.pictures)[0],
+        "strays": known.strays,
         "logme": found.last.logme,
         "depth": found.best.layer or "classifier",
     }
     row |= {depth.layer or "classifier": depth.accuracy for depth in found.depths}
     row |= {f"smoothed {name}": value for name, value in asdict(found.smoothed).items()}
-    row |= {"probe@": probed, "finetune@": start, "grows": Measured.of(found).grows}
+    row |= {"probe@": probed, "finetune@": start, "grows": known.grows}
     row |= {"measuring_seconds": round(time.process_time() - begun, 2)}
     return {key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()}
 
 
 def tried_out(
-    dataset: ImageDataset, train: ImageDataset, weights: Path, draw: int, stages: dict[str, str]
+    dataset: ImageDataset, whole: ImageDataset, weights: Path, draw: int, stages: dict[str, str]
 ) -> dict[str, Any]:
     """How the trials of a draw end, as the rest of its row."""
     from sightline.advising.evidence import looked_at
@@ -139,12 +139,13 @@ def tried_out(
     from sightline.api import compose
     from sightline.training.plan import Planner, gather_facts
 
+    train = whole.split("train")
     facts, recipes = gather_facts(train), {}
     for kind in STRATEGIES:
         recipe = compose(None, settings_of(kind + stages.get(kind, ""), weights, dataset, draw))
         recipes[kind] = tried_recipe(Planner(recipe, facts, "cpu").plan()[0], len(train))
     begun = time.process_time()
-    looked = looked_at(train, draw)
+    looked = looked_at(whole, draw)
     trials = run_trials(looked, recipes, draw, rounds=rounds_for(len(looked)))
     return {"trying_seconds": round(time.process_time() - begun, 2), "trials": trials_as_text(trials)}
 
@@ -213,9 +214,9 @@ def run_grid(cases: Sequence[Case], draws: int, weights: Path, root: Path, out: 
             dataset = drawn(sets[case.data], case, draw)
             row: dict[str, Any] | None = seen.get((case.name, str(draw)))
             if row is None:
-                train = sightline.make_splits(dataset, seed=draw).split("train")
-                row = {"case": case.name, "draw": draw} | measured(train, weights, draw)
-                row |= tried_out(dataset, train, weights, draw, stages_in(row))
+                whole = sightline.make_splits(dataset, seed=draw)
+                row = {"case": case.name, "draw": draw} | measured(whole, weights, draw)
+                row |= tried_out(dataset, whole, weights, draw, stages_in(row))
                 add_row(evidence_file(out), row)
             stages = stages_in(row)
             for strategy in left:

@@ -25,17 +25,14 @@ from sightline.advising.prediction import counting, logit
 # Beyond the noise of counting, for the weights of cases before their spread is known.
 ROUGHLY = 0.15
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
-RELATIONS = np.arange(0.0, 0.96, 0.05)
 
 
 def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
     """The constants of `sightline.advising.constants`, by name, from evidence and what was reached (rows, strategies).
 
     A Blend is a ridge regression of what a strategy reached on its terms, all on the scale of logits and weighted by
-    the pictures counted; the penalty, of five, by leaving out one case at a time. A lift is the slope, on how steep the
-    learning curve is, of that by which the truth exceeds what the trial's count and the curve give. The spreads are
-    what makes the gaps of cases left out as large as they should be; RELATED is what makes the gaps of all strategies
-    together the likeliest.
+    the pictures counted; the penalty, of five, by leaving out one case at a time. The spreads are what makes the gaps
+    of cases left out as large as they should be.
     """
     wanted = np.array([[logit(p, TESTED) for p in accuracies] for accuracies in truth])
     kept = np.clip(truth, 0.01, 0.99)
@@ -49,7 +46,7 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
     cases = np.array([r["case"] for r in rows])
 
     gaps, freedom = np.empty(wanted.shape), len(set(cases)) - x.shape[1]
-    blends, lifts, strays = {}, {}, {}
+    blends, strays = {}, {}
     for k, kind in enumerate(STRATEGIES):
         anchor = BLENDS[kind].anchor
         y = wanted[:, k] - [getattr(m, anchor) for m in known]
@@ -60,15 +57,12 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
         penalty = min(losses, key=lambda p, known=losses: known[p])  # type: ignore[misc]
         shift, by_far = solved(x, y, variance, penalty)
         gaps[:, k] = left_out(x, y, variance, penalty, cases)
-        spread = spread_of(gaps[:, k], variance, steep**0.5)
+        spread = spread_of(gaps[:, k], variance, np.ones(len(known)))
         blends[kind] = Blend(anchor, shift, by_far, spread, freedom)
         y = wanted[:, k] - [found[k] for found, _ in trials]
         variance = noise[:, k] + [covariance[k, k] for _, covariance in trials]
-        lifts[kind] = float(solved(steep[:, None], y, variance, 0.0)[0])
-        strays[kind] = spread_of(left_out(steep[:, None], y, variance, 0.0, cases), variance, steep)
-    spreads = np.outer(steep**0.5, [blend.spread for blend in blends.values()])
-    related = max(RELATIONS, key=lambda r: likelihood(float(r), gaps, spreads, alike, counted, noise))
-    return {"BLENDS": blends, "RELATED": float(related), "LIFTS": lifts, "STRAYS": strays}
+        strays[kind] = spread_of(y, variance, steep)
+    return {"BLENDS": blends, "STRAYS": strays}
 
 
 def solved(x: np.ndarray, y: np.ndarray, variance: np.ndarray, penalty: float) -> np.ndarray:
@@ -93,23 +87,6 @@ def spread_of(gaps: np.ndarray, variance: np.ndarray, times: np.ndarray) -> floa
     """What has to be added to the noise, each by so many times, to make the gaps as large as they are."""
     spreads = np.arange(0.02, 3.0, 0.01)
     return float(next((s for s in spreads if (gaps**2 / (variance + (s * times) ** 2)).mean() <= 1.0), 3.0))
-
-
-def likelihood(
-    related: float,
-    gaps: np.ndarray,
-    spreads: np.ndarray,
-    alike: np.ndarray,
-    counted: np.ndarray,
-    noise: np.ndarray,
-) -> float:
-    """The log likelihood of the gaps (cases, strategies) with that correlation of what is beyond counting."""
-    total = 0.0
-    for gap, spread, common, own in zip(gaps, spreads, counted**0.5, noise, strict=True):
-        beyond = np.where(np.eye(len(gap)) > 0, 1.0, related) * np.outer(spread, spread)
-        covariance = beyond + alike * np.outer(common, common) + np.diag(own)
-        total -= 0.5 * (np.linalg.slogdet(covariance)[1] + gap @ np.linalg.solve(covariance, gap))
-    return total
 
 
 def foretold(rows: list[dict[str, str]], truth: np.ndarray) -> tuple[float, list[combined.Told]]:
@@ -148,10 +125,9 @@ def main() -> None:
     for kind, blend in found["BLENDS"].items():
         figures = f"{blend.shift:.2f}, {blend.by_far:.2f}, {blend.spread:.2f}, {blend.freedom}"
         print(f'    "{kind}": Blend("{blend.anchor}", {figures}),')
-    print(f"}}\nRELATED = {found['RELATED']:.2f}")
-    for name in ("LIFTS", "STRAYS"):
-        figures = ", ".join(f'"{kind}": {value:.2f}' for kind, value in found[name].items())
-        print(f"{name} = {{{figures}}}")
+    print("}")
+    figures = ", ".join(f'"{kind}": {value:.2f}' for kind, value in found["STRAYS"].items())
+    print(f"STRAYS = {{{figures}}}")
     print(f"WIDER = {wider:.2f}\n\nby the constants of the other cases:")
     spans = np.array([[one.accuracy(kind) for kind in STRATEGIES] for one in told])
     regret = truth.max(1) - truth[np.arange(len(rows)), spans[:, :, 0].argmax(1)]

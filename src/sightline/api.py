@@ -14,7 +14,6 @@ import numpy as np
 
 from sightline.bundle import Bundle, Classifier, Source
 from sightline.data import ImageDataset, open_dataset, read_image
-from sightline.data.dataset import SPLITS
 from sightline.errors import SightlineError, UnreadableImage
 from sightline.run import Run
 
@@ -132,7 +131,7 @@ def advise(
     """How best to reuse a pretrained network for `source`, told by measuring and trying; see `sightline.advising`.
 
     `recipe` and `settings` as in `fit`: `model`, `weights`, `minutes` (nothing that trains for longer is advised). The
-    pictures measured are those that `fit` would train on; no other one is looked at.
+    pictures measured are those that `fit` would train on and validate by; those of its test are not looked at.
     """
     from sightline.advising import advise as measure
     from sightline.audit import alike
@@ -143,8 +142,7 @@ def advise(
     dataset = source if isinstance(source, ImageDataset) else open_dataset(source)
     with watcher(quiet) as watch:
         whole = split_as_planned(dataset, wanted, alike(dataset, watch.reading).groups)
-        held_back = int(np.count_nonzero(whole.splits == SPLITS.index("val")))
-        return measure(whole.split("train"), wanted, watch, held_back)
+        return measure(whole, wanted, watch)
 
 
 def ablate(

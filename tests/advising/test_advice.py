@@ -15,17 +15,20 @@ from sklearn.preprocessing import StandardScaler
 import sightline
 from sightline.advising import Advice
 from sightline.advising import advice as module
+from sightline.advising import evidence as evidence_module
 from sightline.advising.advice import advise, changes_of, stages_of
 from sightline.advising.combined import by_evidence
-from sightline.advising.evidence import measure, random_twin
+from sightline.advising.evidence import looked_at, measure, random_twin
 from sightline.advising.figure import advice_page, draw_advice
 from sightline.advising.prediction import Measured, quadrant, share
 from sightline.api import compose
 from sightline.bundle import Classifier
 from sightline.data import ImageDataset, make_splits, open_dataset
+from sightline.data.dataset import SPLITS
 from sightline.errors import SightlineError, UnknownName
 from sightline.features import Embedding, RidgeHead
 from sightline.features.embedding_network import open_network
+from sightline.fitting.conclude import make_bundle
 from sightline.training.prepare import prepare
 from sightline.training.progress import Quiet
 
@@ -43,17 +46,17 @@ def digits() -> ImageDataset:
 
 @pytest.fixture(scope="module")
 def far(digits, trained) -> Advice:
-    return advise(digits.split("train"), compose(None, SHORT | {"weights": str(trained.path)}), val=30)
+    return advise(digits, compose(None, SHORT | {"weights": str(trained.path)}))
 
 
 def test_each_depth_is_measured_by_leaving_one_out(far, digits, trained):
-    train = digits.split("train")
-    features = Embedding(str(trained.path), layer="layer2", precision="fp32").fit_transform(train)
+    known = digits.subset(digits.splits != SPLITS.index("test"))
+    features = Embedding(str(trained.path), layer="layer2", precision="fp32").fit_transform(known)
     scaled = StandardScaler().fit_transform(features)
-    penalty = RidgeHead().fit(features, train.targets).penalty_
-    said = cross_val_predict(RidgeClassifier(alpha=penalty), scaled, train.targets, cv=LeaveOneOut())
+    penalty = RidgeHead().fit(features, known.targets).penalty_
+    said = cross_val_predict(RidgeClassifier(alpha=penalty), scaled, known.targets, cv=LeaveOneOut())
     depth = next(d for d in far.evidence.depths if d.layer == "layer2")
-    assert depth.accuracy == pytest.approx(balanced_accuracy_score(train.targets, said), abs=1.5 / len(train))
+    assert depth.accuracy == pytest.approx(balanced_accuracy_score(known.targets, said), abs=1.5 / len(known))
     assert depth.low < depth.accuracy < depth.high
     assert [d.layer for d in far.evidence.depths] == ["relu", "layer1", "layer2", "layer3", "layer4", None]
 
@@ -65,8 +68,8 @@ def test_what_a_network_learned_from_shapes_is_far_from_digits(far):
 
 
 def test_the_same_shapes_are_near(shapes, trained):
-    train = make_splits(open_dataset(shapes), seed=0).split("train")
-    advice = advise(train, compose(None, CHEAP | {"weights": str(trained.path)}), trying=0.0)
+    whole = make_splits(open_dataset(shapes), seed=0)
+    advice = advise(whole, compose(None, CHEAP | {"weights": str(trained.path)}), trying=0.0)
     assert (advice.size, advice.nearness) == ("small", "near")
     assert advice.evidence.last.accuracy > advice.evidence.last.random
 
@@ -85,6 +88,33 @@ def test_in_uneven_classes_every_class_counts_as_much(digits, trained):
     head = RidgeHead().fit(features, few.targets)
     said = head.classes_[head.held_out_.argmax(1)]
     assert seen.last.accuracy == pytest.approx(balanced_accuracy_score(few.targets, said))
+
+
+def test_validation_pictures_are_looked_at_where_training_has_few(digits, monkeypatch):
+    train, val = (digits.split(name) for name in ("train", "val"))
+    assert sorted(looked_at(digits, 0).refs()) == sorted([*train.refs(), *val.refs()])
+    monkeypatch.setattr(evidence_module, "MOST", len(train) + 10)
+    assert len(looked_at(digits, 0)) == len(train) + 10
+    assert set(looked_at(digits, 0).refs()) > set(train.refs())
+    monkeypatch.setattr(evidence_module, "MOST", 50)
+    looked = looked_at(digits, 0)
+    assert len(looked) == 50
+    assert set(looked.refs()) < set(train.refs())
+    # Each class in its share, to the picture.
+    wanted = 50 * train.class_counts() / len(train)
+    assert np.abs(looked.class_counts() - wanted).max() <= 1
+    assert looked_at(digits, 1).refs() != looked.refs()
+
+
+def test_errors_are_brought_to_the_number_of_training_pictures(far):
+    """The evidence rests on more pictures than will be trained on."""
+    seen, known = far.evidence, Measured.of(far.evidence)
+    assert sum(seen.counts) < seen.pictures
+    more = seen.curve.error(sum(seen.counts))[0] / seen.curve.error(seen.pictures)[0]
+    assert more > 1
+    assert 1 - share(known.last) == pytest.approx(more * (1 - seen.smoothed.last))
+    half = seen.curve.error(seen.pictures / 2)[0]
+    assert known.grows == pytest.approx(seen.curve.error(sum(seen.counts))[0] / half)
 
 
 def test_labels_drawn_by_lot_are_no_better_than_chance(digits, trained):
@@ -111,12 +141,12 @@ def test_what_was_tried_says_on_how_many_pictures(far):
     assert far.trials.kinds == tuple(p.kind for p in far.predictions)
     assert tuple(p.tried for p in far.predictions) == far.trials.tested
     assert max(far.trials.tested) == far.evidence.pictures
-    assert any(line.startswith(f"Tried on {far.evidence.pictures} of") for line in far.reasons)
+    assert any(line.startswith(f"Tried on {far.evidence.pictures} pictures") for line in far.reasons)
 
 
 def test_what_cannot_be_afforded_is_predicted_by_evidence_alone(digits, trained):
     recipe = compose(None, CHEAP | {"weights": str(trained.path)})
-    advice = advise(digits.split("train"), recipe, val=30, trying=0.0)
+    advice = advise(digits, recipe, trying=0.0)
     assert advice.trials is None
     assert all(p.tried == 0 for p in advice.predictions)
     assert {p.kind: p.minutes for p in advice.predictions}["probe"] < advice.predictions[0].minutes
@@ -141,7 +171,7 @@ def test_few_pictures_are_divided_as_often_as_there_is_time(digits, trained, mon
 
 def test_what_takes_too_long_is_not_advised(digits, trained):
     recipe = compose(None, CHEAP | {"weights": str(trained.path), "minutes": 1e-4})
-    advice = advise(digits.split("train"), recipe)
+    advice = advise(digits, recipe)
     assert advice.advised.kind in ("probe", "probe@")
     assert any("the quickest is advised" in line for line in advice.reasons)
     assert advice.trials is None  # what cannot be advised is not tried
@@ -152,9 +182,10 @@ def test_a_probe_reaches_what_was_predicted(far, digits, trained):
     job = prepare(digits, compose(None, settings), Quiet())
     state = job.trainer.run(Quiet())
     probe = next(p for p in far.predictions if p.kind == "probe")
-    held_back = np.concatenate([digits.split(part).targets for part in ("val", "test")])
-    assert len(held_back) > 50
-    assert probe.low - 0.1 < state.best.merit < probe.high + 0.1
+    test = job.dataset.split("test")
+    found, answers, _ = Classifier(make_bundle(job, state.best.weights)).probabilities_of(test)
+    reached = balanced_accuracy_score(test.targets[found], answers.argmax(1))
+    assert probe.low - 0.1 < reached < probe.high + 0.1
 
 
 def test_advice_comes_back_from_its_file(far):
@@ -211,7 +242,7 @@ def test_the_twin_is_random_and_the_network_stays(trained):
 def test_what_there_is_nothing_to_reuse_for(digits, settings, sentence, monkeypatch, tmp_path):
     monkeypatch.setenv("SIGHTLINE_HOME", str(tmp_path))
     with pytest.raises(SightlineError) as error:
-        advise(digits.split("train"), compose(None, settings))
+        advise(digits, compose(None, settings))
     assert sentence in str(error.value)
 
 

@@ -137,20 +137,19 @@ class Advice:
 
 
 def advise(
-    train: ImageDataset,
+    whole: ImageDataset,
     recipe: Recipe,
     watcher: Quiet | None = None,
-    val: int = 0,
     trying: float = TRYING,
 ) -> Advice:
-    """How to reuse the pretrained network of `recipe` for the training pictures `train`.
+    """How to reuse the pretrained network of `recipe` for the pictures `whole`, whose test split is not looked at.
 
     recipe: its model, weights, input and so on are kept; its strategy is what is asked for. recipe.minutes bounds what
-    may be advised. val: validation pictures. trying: seconds that trials may take, by what is foreseen.
+    may be advised. trying: seconds that trials may take, by what is foreseen.
     Raises SightlineError where there is no such network, no weights to reuse, or too few pictures.
     """
-    watch = watcher or Quiet()
-    facts = gather_facts(train)
+    watch, train = watcher or Quiet(), whole.split("train")
+    facts, val = gather_facts(train), len(whole.split("val")) if whole.has_split("val") else 0
     planner = Planner(recipe.model_copy(update={"strategy": None}), facts, choose_device(recipe.device).type)
     planner.network()
     name, weights = planner.value("model.name"), planner.value("model.weights") or "none"
@@ -165,7 +164,7 @@ def advise(
     mode: Any = "L" if probe.input.channels == 1 else "RGB"
     preprocess = make_preprocess(probe, train, None, stage, mode)
     network = Network(model.eval(), preprocess, choose_device(recipe.device))
-    evidence = measure(train, network, recipe.seed, watch)
+    evidence = measure(whole, network, recipe.seed, watch)
 
     probed, from_stage = stages_of(evidence, model, stages_to_end_in(name, probe.model.arguments))
     behind = share_behind(model, input_size(probe), from_stage)
@@ -186,7 +185,7 @@ def advise(
         return seconds_of(kind, recipes[kind], evidence, pictures, others, behind, areas[kind])
 
     spans = {kind: interval_of_minutes(seconds(kind, len(train), val)) for kind in kinds}
-    looked = readable(looked_at(train, recipe.seed), evidence)
+    looked = readable(looked_at(whole, recipe.seed), evidence)
     held = len(looked) // FOLDS
     reading = 2 * len(looked) * seconds_to_read(looked, probe)
     costs = {
@@ -219,7 +218,7 @@ def advise(
     others = [p for p in fitting if p is not advised]
     size, near = quadrant(measured.near_by, measured.per_class, LARGE)
     return Advice(
-        train.name,
+        whole.name,
         name,
         weights,
         evidence,
@@ -313,7 +312,7 @@ def reasons_of(advice: Advice) -> list[str]:
     if advice.trials is not None:
         kinds, held = ", ".join(advice.trials.kinds), max(advice.trials.tested)
         often = f", divided {advice.trials.rounds} times" if advice.trials.rounds > 1 else ""
-        lines.append(f"Tried on {held:,} of the training pictures, {FOLDS} folds{often}: {kinds}.")
+        lines.append(f"Tried on {held:,} pictures, {FOLDS} folds{often}: {kinds}.")
     untried = [p.name for p in advice.predictions if not p.tried]
     if untried:
         lines.append(

@@ -1,8 +1,7 @@
 """What every strategy will reach, from the evidence and from the trials: one normal distribution of logits.
 
 The evidence gives a mean and a covariance of all strategies (`Blend`): in part they go wrong together, as their
-predictions rest on the same pictures and the same data set. The steeper the learning curve, the less sure that is: more
-is still to be learned, and one strategy learns it sooner than another. The trials then are an observation of it: of
+predictions rest on the same pictures. The trials then are an observation of it: of
 each strategy that was tried the logit of what was counted, with a covariance that has the noise of counting, picture
 against picture, and what a trial strays beyond that: the further, the more the learning curve makes of it. The
 posterior is
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.advising.constants import BLENDS, CREDIBLE, LIFTS, RELATED, SHARED, STEADIER, STRAYS, WIDER
+from sightline.advising.constants import BLENDS, CREDIBLE, SHARED, STEADIER, STRAYS, WIDER
 from sightline.advising.evidence import LEVEL
 from sightline.advising.prediction import HALF, Measured, counting, logit, share
 from sightline.advising.trials import Trials
@@ -62,12 +61,11 @@ def by_evidence(kinds: tuple[str, ...], measured: Measured, pictures: float) -> 
     blends = [BLENDS[kind] for kind in kinds]
     further = measured.far * measured.steep
     mean = np.array([getattr(measured, b.anchor) + b.shift + b.by_far * further for b in blends])
-    spread = np.array([blend.spread for blend in blends]) * measured.steep**0.5
-    related = np.where(np.eye(len(kinds)) > 0, 1.0, RELATED)
     ends = HALF / pictures
     shares = [min(max(share(z), ends), 1 - ends) for z in mean]
     counted = np.array([STEADIER * counting(p, pictures) for p in shares]) ** 0.5
-    return Told(kinds, mean, np.outer(spread, spread) * related + alike(kinds) * np.outer(counted, counted))
+    own = np.diag([blend.spread**2 for blend in blends])
+    return Told(kinds, mean, own + alike(kinds) * np.outer(counted, counted))
 
 
 def alike(kinds: tuple[str, ...]) -> NDArray[np.float64]:
@@ -83,7 +81,6 @@ def updated(told: Told, trials: Trials, measured: Measured) -> Told:
     rows = [told.kinds.index(kind) for kind in trials.kinds]
     found, noise = observed(trials, measured.grows)
     noise += np.diag([(STRAYS[kind] * measured.steep) ** 2 for kind in trials.kinds])
-    found += [LIFTS[kind] * measured.steep for kind in trials.kinds]
     gap = found - told.mean[rows]
     surprise = float(gap @ np.linalg.solve(told.covariance[np.ix_(rows, rows)] + noise, gap))
     # Where both contradict each other beyond chance the evidence misleads: its covariance grows until they agree.

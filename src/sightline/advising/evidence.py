@@ -1,8 +1,9 @@
 """What is measured of a data set and a pretrained network before anything is trained.
 
-The pictures are those that `fit` would train on, a thousand of them at most; what decides is told without the
-network's old data: how well each of its stages tells the new classes apart, leave-one-out, against the same network
-with random weights, and against features made by hand.
+The pictures are those that `fit` would train on, a thousand of them at most, and where they are fewer those that it
+would validate by, too: of few pictures each one counts. What decides is told without the network's old data: how well
+each of its stages tells the new classes apart, leave-one-out, against the same network with random weights, and against
+features made by hand.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sightline.advising.curve import Curve, measure_curve, some
 from sightline.advising.logme import logme
 from sightline.advising.smoothed import Smoothed, smoothed
 from sightline.data import ImageDataset
+from sightline.data.dataset import SPLITS
 from sightline.errors import SightlineError
 from sightline.features.embedding_network import Network
 from sightline.features.embedding_stages import margins_of, probe_stages, stage_features_of
@@ -57,9 +59,10 @@ class Depth:
 class Evidence:
     """All that was measured. Accuracies are leave-one-out and balanced, 0..1.
 
-    counts: training pictures of each class. pictures: how many were looked at; effective: of how many in equal classes
-    balanced accuracies would be as sure. handcrafted: accuracy of HOG and colour histograms. smoothed: what predictions
-    rest on. forward, train: seconds a picture takes through the network, and in a step of training.
+    counts: training pictures of each class. pictures: how many were looked at, of training and validation; effective:
+    of how many in equal classes balanced accuracies would be as sure. handcrafted: accuracy of HOG and colour
+    histograms. smoothed: what predictions rest on. forward, train: seconds a picture takes through the network, and in
+    a step of training.
     """
 
     classes: tuple[str, ...]
@@ -96,16 +99,17 @@ class Evidence:
 
 
 def measure(
-    train: ImageDataset,
+    whole: ImageDataset,
     network: Network,
     seed: int = 0,
     watcher: Quiet | None = None,
 ) -> Evidence:
-    """Of the training pictures `train`.
+    """Of the training and validation pictures of `whole`.
 
     Raises SightlineError where there are too few of them to measure anything.
     """
     watch = watcher or Quiet()
+    train = whole.split("train")
     counts = train.class_counts()
     present = counts > 0
     if present.sum() < 2:
@@ -118,25 +122,25 @@ def measure(
             f"{train.name} has {len(train)} training pictures of {present.sum()} classes; advice needs "
             f"{NEED_PER_CLASS} a class at least."
         )
-    train = looked_at(train, seed)
-    total = len(train)
+    looked = looked_at(whole, seed)
+    total = len(looked)
 
     layers, found = stage_features_of(
-        network, train, progress=lambda done: watch.reading(done, total, "pictures through the network")
+        network, looked, progress=lambda done: watch.reading(done, total, "pictures through the network")
     )
-    targets = train.targets[found.indices]
+    targets = looked.targets[found.indices]
     if len(np.unique(targets)) < 2:
-        raise SightlineError(f"Too few of the {total:,} training pictures of {train.name} could be read.")
+        raise SightlineError(f"Too few of the {total:,} pictures to train on of {whole.name} could be read.")
     twin = Network(random_twin(network.module), network.preprocess, network.device, network.precision)
     _, blind = stage_features_of(
         twin,
-        train,
+        looked,
         kept=False,
         progress=lambda done: watch.reading(done, total, "pictures through random weights"),
     )
     depths = []
     probes = probe_stages(layers, found, targets)
-    blind_targets = train.targets[blind.indices]
+    blind_targets = looked.targets[blind.indices]
     others = probe_stages(layers, blind, blind_targets)
     weights = weights_of(targets)
     for probe, other, values in zip(probes, others, found.values, strict=True):
@@ -153,10 +157,10 @@ def measure(
             )
         )
     watch.reading(0, total, "pictures by hand-crafted features")
-    by_hand = handcrafted_margins(train.subset(found.indices), network.preprocess, targets)
+    by_hand = handcrafted_margins(looked.subset(found.indices), network.preprocess, targets)
     forward, step = seconds_a_picture(network)
     return Evidence(
-        train.classes,
+        whole.classes,
         tuple(counts.tolist()),
         len(targets),
         effective(weights),
@@ -175,11 +179,19 @@ def measure(
     )
 
 
-def looked_at(train: ImageDataset, seed: int) -> ImageDataset:
-    """Those of the training pictures that anything is measured on: MOST of them, each class in its share."""
-    if len(train) <= MOST:
-        return train
-    return train.subset(np.sort(some(train.targets, MOST, np.random.default_rng(seed))))
+def looked_at(whole: ImageDataset, seed: int) -> ImageDataset:
+    """What anything is measured on: MOST training pictures; where they are fewer validation pictures as well.
+
+    Of what is too much each class keeps its share.
+    """
+    rng, chosen = np.random.default_rng(seed), np.empty(0, dtype=np.intp)
+    for code in (SPLITS.index("train"), SPLITS.index("val")):
+        there = np.flatnonzero(whole.splits == code)
+        room = MOST - len(chosen)
+        if len(there) > room:
+            there = there[np.sort(some(whole.targets[there], room, rng))]
+        chosen = np.concatenate([chosen, there])
+    return whole.subset(chosen)
 
 
 def standardised(values: NDArray[np.float32]) -> NDArray[np.float64]:

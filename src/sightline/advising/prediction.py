@@ -23,7 +23,7 @@ class Prediction:
 
     kind: `scratch`, `probe`, `probe@`, `finetune` or `finetune@`; stage: of the latter forms. accuracy (balanced: the
     mean of the classes' recalls) and minutes each with the ends of their interval (LEVEL); settings: of the recipe,
-    beside model and weights. tried: training pictures that a trial was tested on; 0 where the accuracy rests on the
+    beside model and weights. tried: pictures that a trial was tested on; 0 where the accuracy rests on the
     evidence and the other strategies' trials.
     """
 
@@ -98,10 +98,10 @@ class Measured:
 
     @classmethod
     def of(cls, evidence: Evidence) -> Measured:
-        """Of more pictures than were looked at, errors are smaller as the learning curve has it."""
+        """Of more pictures than were looked at errors are smaller, as the learning curve has it; of fewer larger."""
         whole, looked = sum(evidence.counts), evidence.pictures
-        falls = evidence.curve.error(whole)[0] / evidence.curve.error(looked)[0] if whole > looked else 1.0
-        strays = evidence.curve.covariance[1][1] ** 0.5 * math.log(whole / looked) if whole > looked else 0.0
+        falls = evidence.curve.error(whole)[0] / evidence.curve.error(looked)[0]
+        strays = evidence.curve.covariance[1][1] ** 0.5 * abs(math.log(whole / looked))
         grows = evidence.curve.error(whole)[0] / evidence.curve.error(looked * (FOLDS - 1) / FOLDS)[0]
         return cls.from_accuracies(
             evidence.smoothed, pictures=evidence.effective, per_class=whole / sum(n > 0 for n in evidence.counts),

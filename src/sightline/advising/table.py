@@ -48,7 +48,7 @@ def advice_table(advice: Advice) -> RenderableType:
         )
     depths.add_row("hand-crafted", f"{advice.evidence.handcrafted:.1%}", "", "", "")
     head = Text(f"{advice.name}, {advice.model} with {advice.weights}", style="bold")
-    looked = Text(f"Leave-one-out, on {advice.evidence.pictures:,} training pictures:", style="dim")
+    looked = Text(f"Leave-one-out, on {advice.evidence.pictures:,} pictures:", style="dim")
     return Group(head, "", strategies, "", looked, depths, "", *(Text(line) for line in advice.reasons))
 
 

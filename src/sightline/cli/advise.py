@@ -24,7 +24,7 @@ def advise(
     """Measure how best to reuse a pretrained network for DATA.
 
     Tells which strategy, from which layer, what it and the others will reach and in which time, with intervals. What
-    trains quickly is tried, on parts of the training pictures.
+    trains quickly is tried, on parts of the training and validation pictures.
     """
     from sightline import api
     from sightline.advising.figure import advice_page, draw_advice

@@ -40,7 +40,7 @@ def prepared(dataset: ImageDataset, recipe: Recipe, fit: Fit) -> tuple[Job, list
             f"{dataset.name} has too few pictures to hold some back for validation, which decides between strategies."
         )
     trying = TRYING if recipe.minutes is None else min(TRYING, 60 * recipe.minutes * SHARE)
-    advice = advise(whole.split("train"), recipe, fit.watch, len(whole.split("val")), trying)
+    advice = advise(whole, recipe, fit.watch, trying)
     fit.run.write_json(ADVICE, advice.to_dict())
     first, then = order_of(advice, recipe, time.perf_counter() - fit.begun)
     rival = None if first is None else tried(whole, recipe, first, fit)
