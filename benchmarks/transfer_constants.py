@@ -57,7 +57,7 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
         penalty = min(losses, key=lambda p, known=losses: known[p])  # type: ignore[misc]
         shift, by_far = solved(x, y, variance, penalty)
         gaps[:, k] = left_out(x, y, variance, penalty, cases)
-        spread = spread_of(gaps[:, k], variance, np.ones(len(known)))
+        spread = spread_of(gaps[:, k], variance, steep**0.5)
         blends[kind] = Blend(anchor, shift, by_far, spread, freedom)
         y = wanted[:, k] - [found[k] for found, _ in trials]
         variance = noise[:, k] + [covariance[k, k] for _, covariance in trials]

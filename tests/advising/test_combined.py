@@ -34,7 +34,7 @@ def test_before_any_trial():
     z = 1.0 + blend.shift - 0.4 * steep * blend.by_far
     assert told.mean[0] == pytest.approx(z)
     counted = SHARED * STEADIER * counting(share(z), 100)
-    assert told.covariance[0, 0] == pytest.approx(blend.spread**2 + counted)
+    assert told.covariance[0, 0] == pytest.approx(steep * blend.spread**2 + counted)
     other = SHARED * STEADIER * counting(share(told.mean[1]), 100)
     assert told.covariance[0, 1] == pytest.approx(math.sqrt(counted * other))
 
@@ -47,7 +47,7 @@ def test_probes_follow_the_accuracy_of_what_enters_the_classifier():
     wanted = [a + b.shift - 0.4 * steep * b.by_far for a, b in zip(anchors, blends, strict=True)]
     assert told.mean == pytest.approx(wanted)
     counted = [STEADIER * counting(share(z), 100) for z in wanted]
-    assert told.covariance[1, 1] == pytest.approx(blends[1].spread ** 2 + counted[1])
+    assert told.covariance[1, 1] == pytest.approx(steep * blends[1].spread ** 2 + counted[1])
     assert told.covariance[0, 1] == pytest.approx(math.sqrt(counted[0] * counted[1]))
     assert told.covariance[0, 2] == pytest.approx(SHARED * math.sqrt(counted[0] * counted[2]))
     assert np.linalg.eigvalsh(told.covariance).min() > 0
@@ -101,11 +101,12 @@ def test_evidence_that_trials_contradict_is_trusted_less():
     assert told.accuracy("finetune")[0] == pytest.approx(0.7, abs=0.05)
 
 
-def test_the_steeper_the_curve_the_less_sure_is_a_trial():
-    near = dataclasses.replace(MEASURED, far=0.0)
-    flat, steep = (dataclasses.replace(near, grows=g) for g in (0.9, 0.6))
-    sure, unsure = (combined(KINDS, m, 100, trials(100, 0.65, 0.15, 0.05)) for m in (flat, steep))
-    assert (unsure.covariance.diagonal() > sure.covariance.diagonal()).all()
+def test_the_steeper_the_curve_the_less_sure():
+    flat, steep = (dataclasses.replace(MEASURED, grows=g) for g in (0.9, 0.6))
+    answers = trials(100, 0.65, 0.15, 0.05)
+    for kinds in ((KINDS, 100), (KINDS, 100, answers)):
+        sure, unsure = (combined(kinds[0], m, *kinds[1:]) for m in (flat, steep))
+        assert (unsure.covariance.diagonal() > sure.covariance.diagonal()).all()
 
 
 def test_a_curve_that_does_not_fall_is_as_sure_as_the_flattest_known():

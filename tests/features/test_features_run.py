@@ -16,6 +16,13 @@ from tests.support import data_root
 TEXT = "hog+color(levels=[1])+sift(k=8,cells=[3])"
 
 
+def test_what_becomes_of_a_picture_does_not_depend_on_those_beside_it():
+    drawn, _ = pictures(30)
+    features = make_features(TEXT).fit(drawn)
+    alone = np.concatenate([features.transform([picture]) for picture in drawn])
+    np.testing.assert_array_equal(alone, features.transform(drawn))
+
+
 def test_the_network_computes_what_the_transformers_compute():
     drawn, targets = pictures(30)
     features = make_features(TEXT).fit(drawn)

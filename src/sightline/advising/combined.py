@@ -1,7 +1,8 @@
 """What every strategy will reach, from the evidence and from the trials: one normal distribution of logits.
 
 The evidence gives a mean and a covariance of all strategies (`Blend`): in part they go wrong together, as their
-predictions rest on the same pictures. The trials then are an observation of it: of
+predictions rest on the same pictures. The steeper the learning curve, the less sure that is: more is still to be
+learned, and one strategy learns it sooner than another. The trials then are an observation of it: of
 each strategy that was tried the logit of what was counted, with a covariance that has the noise of counting, picture
 against picture, and what a trial strays beyond that: the further, the more the learning curve makes of it. The
 posterior is
@@ -64,7 +65,7 @@ def by_evidence(kinds: tuple[str, ...], measured: Measured, pictures: float) -> 
     ends = HALF / pictures
     shares = [min(max(share(z), ends), 1 - ends) for z in mean]
     counted = np.array([STEADIER * counting(p, pictures) for p in shares]) ** 0.5
-    own = np.diag([blend.spread**2 for blend in blends])
+    own = np.diag([blend.spread**2 for blend in blends]) * measured.steep
     return Told(kinds, mean, own + alike(kinds) * np.outer(counted, counted))
 
 

@@ -117,7 +117,8 @@ def blocks(pictures: Single, grid: Grid) -> Single:
     voted = votes(*gradients(pictures), grid)
     across, down = grid.weights(width), grid.weights(height)
     rows, columns, cells, bins = grid.along(height), grid.along(width), grid.cells, grid.bins
-    pooled = (voted.reshape(-1, width) @ across.T).reshape(n, height, -1)
+    # A product for each picture: what becomes of it does not depend on those beside it, to the bit.
+    pooled = (voted.reshape(n, -1, width) @ across.T).reshape(n, height, -1)
     pooled = down @ pooled  # n, rows * cells, bins * columns * cells
     pooled = pooled.reshape(n, rows, cells, bins, columns, cells).transpose(0, 4, 1, 5, 2, 3)
     return np.ascontiguousarray(pooled).reshape(n, columns, rows, grid.length)
