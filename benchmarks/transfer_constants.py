@@ -45,7 +45,7 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
     x = np.column_stack([np.ones(len(known)), steep * [m.far for m in known]])
     cases = np.array([r["case"] for r in rows])
 
-    gaps, freedom = np.empty(wanted.shape), len(set(cases)) - x.shape[1]
+    freedom = len(set(cases)) - x.shape[1]
     blends, strays = {}, {}
     for k, kind in enumerate(STRATEGIES):
         anchor = BLENDS[kind].anchor
@@ -56,8 +56,7 @@ def fitted(rows: list[dict[str, str]], truth: np.ndarray) -> dict[str, Any]:
             losses[penalty] = (left_out(x, y, variance, penalty, cases) ** 2 / (variance + ROUGHLY**2)).mean()
         penalty = min(losses, key=lambda p, known=losses: known[p])  # type: ignore[misc]
         shift, by_far = solved(x, y, variance, penalty)
-        gaps[:, k] = left_out(x, y, variance, penalty, cases)
-        spread = spread_of(gaps[:, k], variance, steep**0.5)
+        spread = spread_of(left_out(x, y, variance, penalty, cases), variance, steep**0.5)
         blends[kind] = Blend(anchor, shift, by_far, spread, freedom)
         y = wanted[:, k] - [found[k] for found, _ in trials]
         variance = noise[:, k] + [covariance[k, k] for _, covariance in trials]

@@ -2,10 +2,9 @@
 
 The evidence gives a mean and a covariance of all strategies (`Blend`): in part they go wrong together, as their
 predictions rest on the same pictures. The steeper the learning curve, the less sure that is: more is still to be
-learned, and one strategy learns it sooner than another. The trials then are an observation of it: of
-each strategy that was tried the logit of what was counted, with a covariance that has the noise of counting, picture
-against picture, and what a trial strays beyond that: the further, the more the learning curve makes of it. The
-posterior is
+learned, and one strategy learns it sooner than another. The trials then are an observation of it: of each strategy that
+was tried the logit of what was counted, with a covariance that has the noise of counting, picture against picture, and
+what a trial strays beyond that: the further, the more the learning curve makes of it. The posterior is
 
     mean = prior + P (P_tt + S)^-1 (observed - prior_t)     covariance = P - P_t (P_tt + S)^-1 P_t'
 

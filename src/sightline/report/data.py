@@ -29,7 +29,8 @@ class ReportData:
         "set_aside": [{"ref", "reason"}]}.
     recipe: the whole recipe as nested plain data. reasons: what was chosen automatically and why, in sentences.
     history: a dict per epoch: epoch (from 1), lr, train_loss, train_accuracy, val_loss, val_accuracy,
-        val_balanced_accuracy, seconds, best (true for the one kept). A value may be missing, None or not finite.
+        val_balanced_accuracy, val_deviation (its standard error), seconds, best (true for the one kept). A value may be
+        missing, None or not finite.
     scores: of the split scored; clean: a sentence on those of its pictures that no other split shows the same as, or
         "" where all are; probabilities (N, C); targets (N,); refs: N names of pictures.
     advice: what the strategy was chosen by, if it was.
